@@ -1,0 +1,179 @@
+//! What a text message of the gateway says about itself, as far as the filter asks.
+//!
+//! The law of this file: keys count where they stand in the structure, the last of equal keys counts (as in
+//! the clients' `JSON.parse`), and what is not certain is `Malformed` or has no claim.
+
+use std::ops::Range;
+
+use crate::json::{Malformed, Reader, Str, Value};
+
+/// A text message as the filter sees it.
+#[derive(Debug)]
+pub struct Sighting<'a> {
+    /// The frame's own number on its connection: the top-level `seq` of an event.
+    pub outer: Option<Outer>,
+    /// What it reports.
+    pub subject: Subject<'a>,
+}
+
+/// The outer `seq`, an integer, and where its digits stand in the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outer {
+    /// `0 <= value <= 2^53 - 1`.
+    pub value: u64,
+    /// Byte range of the digits.
+    pub at: Range<usize>,
+}
+
+/// What kind of message it is.
+#[derive(Debug)]
+pub enum Subject<'a> {
+    /// Not one of the filtered events.
+    Other,
+    /// A filtered event without a string `runId`.
+    NoRun,
+    /// A filtered event without an integer `seq` in its payload.
+    NoSeq,
+    /// An event of a run.
+    Event(Claim<'a>),
+}
+
+/// What an event says of its place in a run.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    /// Chosen by clients: any content, any length.
+    pub run: Str<'a>,
+    /// An open set of names; events without one have a stream of their own.
+    pub stream: Option<Str<'a>>,
+    /// Counts within the run.
+    pub seq: u64,
+    /// Emission time in milliseconds.
+    pub ts: Option<u64>,
+    /// A lifecycle event of phase `end` or `error`: the run is over.
+    pub ends: bool,
+    /// The bytes of the payload object.
+    pub payload: &'a [u8],
+}
+
+/// Reads a message; `filtered` names the events that are judged.
+///
+/// # Errors
+/// The text is not JSON.
+pub fn peek<'a>(text: &'a [u8], filtered: &[String]) -> Result<Sighting<'a>, Malformed> {
+    let mut reader = Reader::new(text)?;
+    if reader.peek() != Some(b'{') {
+        reader.value()?;
+        reader.end()?;
+        return Ok(Sighting { outer: None, subject: Subject::Other });
+    }
+    let mut is_event = false;
+    let mut is_filtered = false;
+    let mut payload = None;
+    let mut outer = None;
+    reader.object(|reader, key| {
+        if key.is("type") {
+            is_event = matches!(reader.value()?, Value::Str(s) if s.is("event"));
+        } else if key.is("event") {
+            is_filtered = matches!(reader.value()?, Value::Str(s) if filtered.iter().any(|name| s.is(name)));
+        } else if key.is("payload") {
+            payload = Payload::read(reader, text)?;
+        } else if key.is("seq") {
+            reader.peek();
+            let start = reader.position();
+            outer = match reader.value()? {
+                Value::Integer(value) => Some(Outer { value, at: start..reader.position() }),
+                _ => None,
+            };
+        } else {
+            reader.value()?;
+        }
+        Ok(())
+    })?;
+    reader.end()?;
+    let subject = if is_event && is_filtered {
+        payload.map_or(Subject::NoRun, Payload::subject)
+    } else {
+        Subject::Other
+    };
+    Ok(Sighting { outer: outer.filter(|_| is_event), subject })
+}
+
+/// What stands in a payload object, the last of equal keys each.
+#[derive(Default)]
+struct Payload<'a> {
+    run: Option<Str<'a>>,
+    stream: Option<Str<'a>>,
+    seq: Option<u64>,
+    ts: Option<u64>,
+    phase_is_last: bool,
+    bytes: &'a [u8],
+}
+
+impl<'a> Payload<'a> {
+    /// `None` where the payload is not an object.
+    fn read(reader: &mut Reader<'a>, text: &'a [u8]) -> Result<Option<Self>, Malformed> {
+        if reader.peek() != Some(b'{') {
+            reader.value()?;
+            return Ok(None);
+        }
+        let start = reader.position();
+        let mut found = Self::default();
+        reader.object(|reader, key| {
+            if key.is("data") {
+                found.phase_is_last = phase_is_last(reader)?;
+                return Ok(());
+            }
+            let value = reader.value()?;
+            if key.is("runId") {
+                found.run = string(value);
+            } else if key.is("stream") {
+                found.stream = string(value);
+            } else if key.is("seq") {
+                found.seq = integer(value);
+            } else if key.is("ts") {
+                found.ts = integer(value);
+            }
+            Ok(())
+        })?;
+        found.bytes = &text[start..reader.position()];
+        Ok(Some(found))
+    }
+
+    fn subject(self) -> Subject<'a> {
+        let Some(run) = self.run else { return Subject::NoRun };
+        let Some(seq) = self.seq else { return Subject::NoSeq };
+        let ends = self.phase_is_last && self.stream.is_some_and(|s| s.is("lifecycle"));
+        Subject::Event(Claim { run, stream: self.stream, seq, ts: self.ts, ends, payload: self.bytes })
+    }
+}
+
+/// Whether `data` is an object whose `phase` says that a run is over.
+fn phase_is_last(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
+    let mut last = false;
+    if reader.peek() != Some(b'{') {
+        reader.value()?;
+        return Ok(last);
+    }
+    reader.object(|reader, key| {
+        let value = reader.value()?;
+        if key.is("phase") {
+            last = string(value).is_some_and(|s| s.is("end") || s.is("error"));
+        }
+        Ok(())
+    })?;
+    Ok(last)
+}
+
+fn string(value: Value<'_>) -> Option<Str<'_>> {
+    match value {
+        Value::Str(s) => Some(s),
+        _ => None,
+    }
+}
+
+fn integer(value: Value<'_>) -> Option<u64> {
+    match value {
+        Value::Integer(n) => Some(n),
+        _ => None,
+    }
+}

@@ -1,0 +1,338 @@
+//! JSON text (RFC 8259), read where it lies, as strictly as `JSON.parse` reads it in the clients.
+//!
+//! The law of this file: what is read without an error is a document that every client reads alike, except
+//! that strict decoders refuse escaped lone surrogates. Nothing is copied, nothing recurses.
+
+/// The text is not JSON, or not all of it was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+type Result<T> = std::result::Result<T, Malformed>;
+
+/// The largest integer that every client holds exactly: 2^53 - 1.
+pub const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+/// A string as it stands between its quotes.
+#[derive(Clone, Copy, Debug)]
+pub struct Str<'a> {
+    raw: &'a [u8],
+    escaped: bool,
+}
+
+impl Str<'_> {
+    /// Hands out the decoded string, piece by piece. Lone surrogates, which JSON may hold and UTF-8 may not,
+    /// come as the three bytes that UTF-8 would use for them if it did, so that different strings never meet.
+    pub fn decode(&self, mut piece: impl FnMut(&[u8])) {
+        if !self.escaped {
+            return piece(self.raw);
+        }
+        let mut rest = self.raw;
+        while let Some(slash) = memchr::memchr(b'\\', rest) {
+            piece(&rest[..slash]);
+            rest = &rest[slash + 1..];
+            let (&kind, behind) = rest.split_first().unwrap_or((&b'\\', &[]));
+            rest = behind;
+            match kind {
+                b'u' => {
+                    let mut unit = hex4(rest).unwrap_or_default();
+                    rest = &rest[4.min(rest.len())..];
+                    if (0xd800..0xdc00).contains(&unit)
+                        && let Some(low @ 0xdc00..0xe000) = rest.strip_prefix(b"\\u").and_then(hex4)
+                    {
+                        unit = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+                        rest = &rest[6..];
+                    }
+                    let (bytes, len) = generalized_utf8(unit);
+                    piece(&bytes[..len]);
+                }
+                b'b' => piece(b"\x08"),
+                b'f' => piece(b"\x0c"),
+                b'n' => piece(b"\n"),
+                b'r' => piece(b"\r"),
+                b't' => piece(b"\t"),
+                same => piece(&[same]),
+            }
+        }
+        piece(rest);
+    }
+
+    /// Whether the decoded string is this one.
+    #[must_use]
+    pub fn is(&self, other: &str) -> bool {
+        if !self.escaped {
+            return self.raw == other.as_bytes();
+        }
+        let mut rest = Some(other.as_bytes());
+        self.decode(|piece| rest = rest.and_then(|r| r.strip_prefix(piece)));
+        rest.is_some_and(<[u8]>::is_empty)
+    }
+}
+
+fn hex4(digits: &[u8]) -> Option<u32> {
+    digits
+        .first_chunk::<4>()?
+        .iter()
+        .try_fold(0, |sum, digit| Some(sum << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// UTF-8 for any code point, surrogates included.
+fn generalized_utf8(point: u32) -> ([u8; 4], usize) {
+    let tail = |shift: u32| 0x80 | (point >> shift & 0x3f) as u8;
+    match point {
+        0..0x80 => ([point as u8, 0, 0, 0], 1),
+        0x80..0x800 => ([0xc0 | (point >> 6) as u8, tail(0), 0, 0], 2),
+        0x800..0x10000 => ([0xe0 | (point >> 12) as u8, tail(6), tail(0), 0], 3),
+        _ => ([0xf0 | (point >> 18) as u8, tail(12), tail(6), tail(0)], 4),
+    }
+}
+
+/// A value that was walked over.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// A string.
+    Str(Str<'a>),
+    /// A number written as plain digits, `0 ..= MAX_INTEGER`.
+    Integer(u64),
+    /// Anything else: other numbers, `true`, `false`, `null`, arrays, objects.
+    Other,
+}
+
+/// A place in a JSON text, moving forwards.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader at the start of a text. Fails where the text is not UTF-8: no client takes that for JSON.
+    pub fn new(text: &'a [u8]) -> Result<Self> {
+        std::str::from_utf8(text).map_err(|_| Malformed)?;
+        Ok(Self { text, at: 0 })
+    }
+
+    /// Bytes read so far.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.at
+    }
+
+    /// The next byte that is not whitespace, not yet taken.
+    pub fn peek(&mut self) -> Option<u8> {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.text.get(self.at) {
+            self.at += 1;
+        }
+        self.text.get(self.at).copied()
+    }
+
+    fn take(&mut self, byte: u8) -> Result<()> {
+        if self.peek() != Some(byte) {
+            return Err(Malformed);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Only whitespace is left.
+    pub fn end(&mut self) -> Result<()> {
+        if self.peek().is_some() { Err(Malformed) } else { Ok(()) }
+    }
+
+    /// Walks over an object and calls `member` with each key; it must walk over the value.
+    pub fn object(&mut self, mut member: impl FnMut(&mut Self, Str<'a>) -> Result<()>) -> Result<()> {
+        self.take(b'{')?;
+        if self.peek() == Some(b'}') {
+            return self.take(b'}');
+        }
+        loop {
+            let key = self.key()?;
+            member(self, key)?;
+            if self.peek() != Some(b',') {
+                return self.take(b'}');
+            }
+            self.at += 1;
+        }
+    }
+
+    fn key(&mut self) -> Result<Str<'a>> {
+        self.peek();
+        let key = self.string()?;
+        self.take(b':')?;
+        Ok(key)
+    }
+
+    /// Walks over any value, however deep.
+    pub fn value(&mut self) -> Result<Value<'a>> {
+        match self.peek().ok_or(Malformed)? {
+            b'"' => self.string().map(Value::Str),
+            b'{' | b'[' => self.nested(),
+            b't' => self.literal(b"true"),
+            b'f' => self.literal(b"false"),
+            b'n' => self.literal(b"null"),
+            _ => self.number(),
+        }
+    }
+
+    /// Walks over an array or object without recursion.
+    fn nested(&mut self) -> Result<Value<'a>> {
+        let mut open = Nest::default();
+        loop {
+            let opening = self.peek().ok_or(Malformed)?;
+            if let b'{' | b'[' = opening {
+                self.at += 1;
+                let object = opening == b'{';
+                if self.peek() == Some(opening + 2) {
+                    self.at += 1;
+                } else {
+                    open.push(object);
+                    if object {
+                        self.key()?;
+                    }
+                    continue;
+                }
+            } else {
+                self.value()?;
+            }
+            // A value has ended: what holds it ends too, or goes on.
+            loop {
+                let Some(object) = open.top() else {
+                    return Ok(Value::Other);
+                };
+                let closing = if object { b'}' } else { b']' };
+                match self.peek() {
+                    Some(b',') => {
+                        self.at += 1;
+                        if object {
+                            self.key()?;
+                        }
+                        break;
+                    }
+                    Some(byte) if byte == closing => {
+                        self.at += 1;
+                        open.pop();
+                    }
+                    _ => return Err(Malformed),
+                }
+            }
+        }
+    }
+
+    fn literal(&mut self, word: &[u8]) -> Result<Value<'a>> {
+        if !self.text[self.at..].starts_with(word) {
+            return Err(Malformed);
+        }
+        self.at += word.len();
+        Ok(Value::Other)
+    }
+
+    fn digits(&mut self) -> Result<&'a [u8]> {
+        let rest = &self.text[self.at..];
+        let n = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+        self.at += n;
+        if n == 0 { Err(Malformed) } else { Ok(&rest[..n]) }
+    }
+
+    fn number(&mut self) -> Result<Value<'a>> {
+        let negative = self.text[self.at] == b'-';
+        self.at += usize::from(negative);
+        let whole = self.digits()?;
+        if whole.len() > 1 && whole[0] == b'0' {
+            return Err(Malformed);
+        }
+        let mut plain = !negative;
+        if self.text.get(self.at) == Some(&b'.') {
+            plain = false;
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.text.get(self.at) {
+            plain = false;
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.text.get(self.at) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        if !plain || whole.len() > 16 {
+            return Ok(Value::Other);
+        }
+        let number = whole.iter().fold(0, |sum, d| sum * 10 + u64::from(d - b'0'));
+        Ok(if number > MAX_INTEGER { Value::Other } else { Value::Integer(number) })
+    }
+
+    fn string(&mut self) -> Result<Str<'a>> {
+        if self.text.get(self.at) != Some(&b'"') {
+            return Err(Malformed);
+        }
+        let start = self.at + 1;
+        let mut escaped = false;
+        let mut at = start;
+        loop {
+            at = special(self.text, at);
+            match self.text.get(at) {
+                Some(b'"') => break,
+                Some(b'\\') => escaped = true,
+                _ => return Err(Malformed),
+            }
+            at += match self.text.get(at + 1) {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+                Some(b'u') if hex4(&self.text[at + 2..]).is_some() => 6,
+                _ => return Err(Malformed),
+            };
+        }
+        self.at = at + 1;
+        Ok(Str { raw: &self.text[start..at], escaped })
+    }
+}
+
+/// The first place, from `at` on, of a quote, a backslash or a control character; eight bytes at a time.
+fn special(text: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    const SLASHES: u64 = ONES * b'\\' as u64;
+    // The top bit of each byte that is zero; a byte above a zero byte may be marked too, the lowest mark is true.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
+    while let Some(chunk) = text[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        let below_space = word.wrapping_sub(ONES * 0x20) & !word & TOPS;
+        let found = below_space | zeros(word ^ QUOTES) | zeros(word ^ SLASHES);
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let tail = &text[at..];
+    at + tail.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\').unwrap_or(tail.len())
+}
+
+/// The kinds of the open arrays and objects, a bit each: no memory up to a depth of 64, and never more than
+/// an eighth of a byte for a byte of text.
+#[derive(Default)]
+struct Nest {
+    top: u64,
+    depth: usize,
+    deeper: Vec<u64>,
+}
+
+impl Nest {
+    fn push(&mut self, object: bool) {
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.deeper.push(self.top);
+        }
+        self.top = self.top << 1 | u64::from(object);
+        self.depth += 1;
+    }
+
+    fn pop(&mut self) {
+        self.depth -= 1;
+        self.top >>= 1;
+        if self.depth.is_multiple_of(64) {
+            self.top = self.deeper.pop().unwrap_or_default();
+        }
+    }
+
+    fn top(&self) -> Option<bool> {
+        (self.depth > 0).then_some(self.top & 1 == 1)
+    }
+}

@@ -1,0 +1,3 @@
+//! The seqgate program.
+
+fn main() {}

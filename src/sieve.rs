@@ -1,0 +1,534 @@
+//! Bytes in, steps out: what of the gateway's stream goes on to the client, and in which form.
+//!
+//! The law of this file: the sieve cannot fail. What it cannot judge, it forwards as it came; the order of
+//! what it forwards is the order of what arrived; no frame changes its length. How the stream is cut into
+//! windows changes nothing, except that a gathered message may be given up in time ([`Sieve::give_up`]).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::distinct::Distinct;
+use crate::event::{self, Outer, Subject};
+use crate::filter::{Departed, Ledger, Order, RunKey, Secret, Stamp, Verdict};
+use crate::wire::{self, Head, MAX_HEAD, Opcode, Parse};
+
+/// Whether repeats and stale events are left out, or only counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Leave them out.
+    #[default]
+    Enforce,
+    /// Forward every byte as it came, count what would have been left out.
+    Observe,
+}
+
+/// What all sieves of a process share.
+pub struct Rules {
+    /// Leave out, or only count.
+    pub mode: Mode,
+    /// How strict the order within a run is.
+    pub order: Order,
+    /// The names of the events that are judged.
+    pub events: Vec<String>,
+    /// Runs tracked for one connection.
+    pub runs: usize,
+    /// Milliseconds after which an idle run is forgotten.
+    pub ttl: u64,
+    /// Bytes of the largest message that is judged; a fragmented one counts with its heads.
+    pub inspect_limit: usize,
+    /// The secret of all run keys.
+    pub secret: Secret,
+    /// Every run that was new to a connection is added here.
+    pub distinct: Distinct,
+}
+
+/// Why a message passed without a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unjudged {
+    /// Not one of the filtered events.
+    Other,
+    /// No string `runId`.
+    NoRun,
+    /// No integer `seq` in `0 ..= 2^53 - 1`.
+    NoSeq,
+    /// Not JSON, or not UTF-8.
+    Malformed,
+    /// Larger than the inspect limit.
+    Oversized,
+    /// A binary message.
+    Binary,
+    /// A reserved bit was set (a compressed message, for instance), or the frame was masked.
+    Extended,
+    /// Fragments that did not belong together, or that kept a control frame waiting.
+    Interrupted,
+}
+
+impl Unjudged {
+    /// Every reason, in the order of their discriminants.
+    pub const ALL: [Self; 8] = [
+        Self::Other,
+        Self::NoRun,
+        Self::NoSeq,
+        Self::Malformed,
+        Self::Oversized,
+        Self::Binary,
+        Self::Extended,
+        Self::Interrupted,
+    ];
+
+    /// The name used as a metric label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::NoRun => "no_run",
+            Self::NoSeq => "no_seq",
+            Self::Malformed => "malformed",
+            Self::Oversized => "oversized",
+            Self::Binary => "binary",
+            Self::Extended => "extended",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What to do with the start of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Forward this many bytes (more than zero) as they now stand in the window.
+    Pass(usize),
+    /// Leave this many bytes (more than zero) out. A message in several frames is reported with its first.
+    Drop(usize, Option<Dropped>),
+    /// Nothing can be said before the window holds this many bytes: more than it has, and at most the inspect
+    /// limit and two heads. At the end of the stream, what is in the window is to be forwarded.
+    More(usize),
+}
+
+/// An event that was left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Why.
+    pub verdict: Verdict,
+    /// Of which run.
+    pub run: RunKey,
+    /// With which number in the run.
+    pub seq: u64,
+}
+
+/// What has happened since the last [`Sieve::take_tally`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Judged events, by `Verdict as usize`.
+    pub judged: [u32; Verdict::ALL.len()],
+    /// Messages that passed without a verdict, by `Unjudged as usize`.
+    pub unjudged: [u32; Unjudged::ALL.len()],
+    /// Frames by [`Opcode::index`].
+    pub frames: [u32; Opcode::ALL.len()],
+    /// Frames whose outer `seq` was rewritten.
+    pub rewritten: u32,
+    /// Runs that left the ledger.
+    pub departed: Departed,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The window starts at a frame.
+    Boundary,
+    /// So many bytes pass as they are: the rest of a frame, or a message that was forwarded.
+    Passing(u64),
+    /// A fragmented text message is being collected; the window starts at its first frame. The frames in the
+    /// first `whole` bytes are complete, `whole <= inspect limit + MAX_HEAD`.
+    Gathering { whole: usize, control_waits: bool },
+    /// A fragmented message is left out: of so many bytes, only the control frames pass.
+    Dropping(usize),
+    /// Not frames, or not for us: everything passes.
+    Opaque,
+}
+
+/// The filter of one client connection, gateway to client.
+pub struct Sieve {
+    rules: Arc<Rules>,
+    judging: bool,
+    ledger: Ledger,
+    state: State,
+    /// Inside a fragmented message that passes unjudged.
+    in_unjudged: bool,
+    /// The highest outer seq that the gateway has used.
+    highest_outer: Option<u64>,
+    /// Numbers that were left out: what is taken from every later outer seq.
+    shift: u64,
+    close: Option<Option<u16>>,
+    tally: Tally,
+}
+
+impl Sieve {
+    /// The sieve of a connection that is judged.
+    #[must_use]
+    pub fn judging(rules: Arc<Rules>) -> Self {
+        Self::new(rules, true)
+    }
+
+    /// The sieve of a WebSocket whose messages are none of our business: it follows the frames, all pass.
+    #[must_use]
+    pub fn following(rules: Arc<Rules>) -> Self {
+        Self::new(rules, false)
+    }
+
+    fn new(rules: Arc<Rules>, judging: bool) -> Self {
+        Self {
+            ledger: Ledger::new(rules.order, rules.runs, rules.ttl),
+            rules,
+            judging,
+            state: State::Boundary,
+            in_unjudged: false,
+            highest_outer: None,
+            shift: 0,
+            close: None,
+            tally: Tally::default(),
+        }
+    }
+
+    /// Says what is to be done with the start of the window, which must not be empty and must start where the
+    /// last step ended. Digits of the outer `seq` may be overwritten in it. `now` is in milliseconds of any
+    /// clock that does not go backwards.
+    pub fn step(&mut self, window: &mut [u8], now: u64) -> Step {
+        loop {
+            match self.state {
+                State::Opaque => return Step::Pass(window.len()),
+                State::Passing(left) => {
+                    let n = usize::try_from(left).map_or(window.len(), |left| left.min(window.len()));
+                    let left = left - n as u64;
+                    self.state = if left == 0 { State::Boundary } else { State::Passing(left) };
+                    return Step::Pass(n);
+                }
+                State::Dropping(left) => return self.drop_frame(window, left, None),
+                State::Boundary => {
+                    if let Some(step) = self.begin(window, now) {
+                        return step;
+                    }
+                }
+                State::Gathering { whole, control_waits } => {
+                    if let Some(step) = self.gather(window, now, whole, control_waits) {
+                        return step;
+                    }
+                }
+            }
+        }
+    }
+
+    /// At a frame's head. `None`: the state has changed, look again.
+    fn begin(&mut self, window: &mut [u8], now: u64) -> Option<Step> {
+        let head = match wire::head(window) {
+            Parse::Head(head) => head,
+            Parse::More(needed) => return Some(Step::More(needed)),
+            Parse::Broken => return self.blind(),
+        };
+        if head.is_lawful_control() {
+            let frame = head.frame() as usize;
+            if window.len() < frame {
+                return Some(Step::More(frame));
+            }
+            self.count_frame(head);
+            if head.opcode == Opcode::Close {
+                self.close = Some(wire::close_code(&window[head.len..frame]));
+                self.state = State::Opaque;
+            }
+            return Some(Step::Pass(frame));
+        }
+        let starts_message = matches!(head.opcode, Opcode::Text | Opcode::Binary);
+        if starts_message && self.in_unjudged {
+            // A message inside another: every client fails the connection here.
+            return self.blind();
+        }
+        if starts_message && self.judging {
+            match self.inspectable(head) {
+                Ok(payload) if head.fin => return Some(self.whole_message(window, now, head, payload)),
+                Ok(_) => {
+                    self.state = State::Gathering { whole: 0, control_waits: false };
+                    return None;
+                }
+                Err(reason) => self.count_unjudged(reason),
+            }
+        }
+        if !head.opcode.is_control() {
+            self.in_unjudged = !head.fin;
+        }
+        self.count_frame(head);
+        self.state = State::Passing(head.frame());
+        None
+    }
+
+    /// The payload's size, if the message that begins here can be judged.
+    fn inspectable(&self, head: Head) -> Result<usize, Unjudged> {
+        if head.extended || head.mask.is_some() {
+            return Err(Unjudged::Extended);
+        }
+        if head.opcode == Opcode::Binary {
+            return Err(Unjudged::Binary);
+        }
+        usize::try_from(head.payload)
+            .ok()
+            .filter(|payload| *payload <= self.rules.inspect_limit)
+            .ok_or(Unjudged::Oversized)
+    }
+
+    fn whole_message(&mut self, window: &mut [u8], now: u64, head: Head, payload: usize) -> Step {
+        let frame = head.len + payload;
+        if window.len() < frame {
+            return Step::More(frame);
+        }
+        self.count_frame(head);
+        let text = &mut window[head.len..frame];
+        let ruling = self.judge(text, now);
+        if let Some(new) = ruling.renumber {
+            text[new.at.clone()].copy_from_slice(new.digits());
+        }
+        match ruling.dropped {
+            Some(dropped) => Step::Drop(frame, Some(dropped)),
+            None => Step::Pass(frame),
+        }
+    }
+
+    /// Collects a fragmented message until its last frame. `None`: the state has changed, look again.
+    fn gather(
+        &mut self,
+        window: &mut [u8],
+        now: u64,
+        mut whole: usize,
+        mut control_waits: bool,
+    ) -> Option<Step> {
+        loop {
+            let needed = match wire::head(&window[whole..]) {
+                Parse::Broken => return self.blind(),
+                Parse::More(needed) => needed as u64,
+                Parse::Head(head) => {
+                    let first = whole == 0;
+                    if head.is_lawful_control() {
+                        if head.opcode == Opcode::Close {
+                            return self.release(whole, Unjudged::Interrupted);
+                        }
+                    } else if !first && (head.opcode != Opcode::Continuation) {
+                        return self.blind();
+                    } else if head.extended || head.mask.is_some() {
+                        return self.release(whole, Unjudged::Extended);
+                    }
+                    if whole as u64 + head.frame() > (self.rules.inspect_limit + MAX_HEAD) as u64 {
+                        return self.release(whole, Unjudged::Oversized);
+                    }
+                    if window.len() as u64 >= whole as u64 + head.frame() {
+                        self.count_frame(head);
+                        whole += head.frame() as usize;
+                        control_waits |= head.opcode.is_control();
+                        if head.fin && !head.opcode.is_control() {
+                            return Some(self.gathered(window, now, whole));
+                        }
+                        continue;
+                    }
+                    head.frame()
+                }
+            };
+            self.state = State::Gathering { whole, control_waits };
+            return Some(Step::More(whole + needed as usize));
+        }
+    }
+
+    /// Judges a fragmented message, whose frames and the control frames between them are `window[..whole]`.
+    fn gathered(&mut self, window: &mut [u8], now: u64, whole: usize) -> Step {
+        let fragments = fragments(&window[..whole]);
+        let text: Vec<u8> = fragments.iter().flat_map(|at| &window[at.clone()]).copied().collect();
+        let ruling = self.judge(&text, now);
+        if let Some(new) = ruling.renumber {
+            // The digits may lie across fragments.
+            let places = fragments.into_iter().flatten().skip(new.at.start);
+            for (place, digit) in places.zip(new.digits()) {
+                window[place] = *digit;
+            }
+        }
+        match ruling.dropped {
+            Some(dropped) => self.drop_frame(window, whole, Some(dropped)),
+            None => {
+                self.state = State::Boundary;
+                Step::Pass(whole)
+            }
+        }
+    }
+
+    /// One frame of a message that is left out, or a control frame within it, of `left` bytes in all.
+    fn drop_frame(&mut self, window: &[u8], left: usize, dropped: Option<Dropped>) -> Step {
+        let Parse::Head(head) = wire::head(window) else {
+            // Heads that were read once can be read again.
+            self.state = State::Opaque;
+            return Step::Pass(window.len());
+        };
+        let frame = (head.frame() as usize).min(left);
+        self.state = if left == frame { State::Boundary } else { State::Dropping(left - frame) };
+        if head.opcode.is_control() { Step::Pass(frame) } else { Step::Drop(frame, dropped) }
+    }
+
+    /// Forwards what was gathered of a message, and its rest as it comes.
+    fn release(&mut self, whole: usize, reason: Unjudged) -> Option<Step> {
+        if whole == 0 {
+            // Not reached: `begin` has looked at the first frame.
+            return self.blind();
+        }
+        self.count_unjudged(reason);
+        self.in_unjudged = true;
+        self.state = State::Passing(whole as u64);
+        None
+    }
+
+    /// What comes now is not frames as anybody would read them: it passes, unread.
+    fn blind(&mut self) -> Option<Step> {
+        self.state = State::Opaque;
+        None
+    }
+
+    fn judge(&mut self, text: &[u8], now: u64) -> Ruling {
+        let mut ruling = Ruling { dropped: None, renumber: None };
+        let Ok(sighting) = event::peek(text, &self.rules.events) else {
+            self.count_unjudged(Unjudged::Malformed);
+            return ruling;
+        };
+        match sighting.subject {
+            Subject::Other => self.count_unjudged(Unjudged::Other),
+            Subject::NoRun => self.count_unjudged(Unjudged::NoRun),
+            Subject::NoSeq => self.count_unjudged(Unjudged::NoSeq),
+            Subject::Event(claim) => {
+                let stamp = Stamp::new(&claim, &self.rules.secret);
+                let verdict = self.ledger.judge(&stamp, now);
+                self.tally.judged[verdict as usize] += 1;
+                if verdict == Verdict::NewRun {
+                    self.rules.distinct.add(stamp.run.short());
+                }
+                if verdict.drops() && self.rules.mode == Mode::Enforce {
+                    ruling.dropped = Some(Dropped { verdict, run: stamp.run, seq: claim.seq });
+                }
+            }
+        }
+        if let Some(outer) = sighting.outer {
+            ruling.renumber = self.number(outer, ruling.dropped.is_some());
+        }
+        ruling
+    }
+
+    /// Keeps the outer numbering of the connection without a hole of our making: a frame that is left out
+    /// takes its number with it if nobody has used that number yet, and all later numbers move up.
+    fn number(&mut self, outer: Outer, dropped: bool) -> Option<Renumber> {
+        let unused = self.highest_outer.is_none_or(|highest| outer.value > highest);
+        self.highest_outer = self.highest_outer.max(Some(outer.value));
+        if dropped {
+            self.shift += u64::from(unused);
+            return None;
+        }
+        // A number smaller than the shift is none that we moved: it stays.
+        let value = outer.value.checked_sub(self.shift).filter(|_| self.shift > 0)?;
+        self.tally.rewritten += 1;
+        Some(Renumber::new(outer.at, value))
+    }
+
+    fn count_frame(&mut self, head: Head) {
+        self.tally.frames[head.opcode.index()] += 1;
+    }
+
+    fn count_unjudged(&mut self, reason: Unjudged) {
+        self.tally.unjudged[reason as usize] += 1;
+    }
+
+    /// A whole control frame waits behind fragments that are being gathered.
+    #[must_use]
+    pub fn control_waits(&self) -> bool {
+        matches!(self.state, State::Gathering { control_waits: true, .. })
+    }
+
+    /// Ends the gathering of a fragmented message, if there is one: it goes on unjudged. For when a control
+    /// frame has waited long enough.
+    pub fn give_up(&mut self) {
+        if let State::Gathering { whole, .. } = self.state
+            && whole > 0
+        {
+            let _ = self.release(whole, Unjudged::Interrupted);
+        }
+    }
+
+    /// Forgets the runs whose time is over; see [`Ledger::expire`].
+    pub fn expire(&mut self, now: u64) {
+        self.ledger.expire(now);
+    }
+
+    /// When the next run expires; see [`Ledger::next_expiry`].
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<u64> {
+        self.ledger.next_expiry()
+    }
+
+    /// Runs tracked now.
+    #[must_use]
+    pub fn runs(&self) -> usize {
+        self.ledger.len()
+    }
+
+    /// What has passed so far are whole frames, none of them a Close: a frame of our own may follow. What is
+    /// in the window but not decided has not passed.
+    #[must_use]
+    pub fn at_boundary(&self) -> bool {
+        !matches!(self.state, State::Passing(_) | State::Opaque)
+    }
+
+    /// `Some` once a Close has passed, with its code where it had one.
+    #[must_use]
+    pub fn close(&self) -> Option<Option<u16>> {
+        self.close
+    }
+
+    /// What has happened since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        let mut tally = std::mem::take(&mut self.tally);
+        tally.departed = self.ledger.take_departed();
+        tally
+    }
+}
+
+/// What is done with a message that was read.
+struct Ruling {
+    dropped: Option<Dropped>,
+    renumber: Option<Renumber>,
+}
+
+/// New digits for the outer `seq`, padded with leading spaces to the width of the old ones.
+struct Renumber {
+    /// `at.len() <= 16`, the digits of the largest integer.
+    at: Range<usize>,
+    right_aligned: [u8; 16],
+}
+
+impl Renumber {
+    /// `value` must not have more digits than the place is wide.
+    fn new(at: Range<usize>, mut value: u64) -> Self {
+        let mut right_aligned = [b' '; 16];
+        for (i, byte) in right_aligned.iter_mut().rev().enumerate() {
+            if value > 0 || i == 0 {
+                *byte = b'0' + (value % 10) as u8;
+                value /= 10;
+            }
+        }
+        Self { at, right_aligned }
+    }
+
+    fn digits(&self) -> &[u8] {
+        &self.right_aligned[16 - self.at.len()..]
+    }
+}
+
+/// Where the payloads of a message's own frames lie among whole frames.
+fn fragments(frames: &[u8]) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Parse::Head(head) = wire::head(&frames[at..]) {
+        let end = at + head.frame() as usize;
+        if !head.opcode.is_control() {
+            found.push(at + head.len..end);
+        }
+        at = end;
+    }
+    found
+}
