@@ -1,7 +1,31 @@
-//! seqgate
+//! seqgate: a transparent sidecar in front of an OpenClaw gateway.
+//!
+//! The map of the house. Layers are one-way: a file uses only what stands above it in this list.
+//!
+//! 0. Pure, without tokio, clock, log or metrics: [`wire`] (frame heads), [`json`] and [`event`] (what a message
+//!    says), [`filter`] (the rule table), [`distinct`] (how many different runs), [`sieve`] (bytes in, steps
+//!    out).
+//! 1. Observing: [`roster`], [`metrics`], [`journal`], [`telemetry`], [`drain`].
+//! 2. The data path: [`relay`].
+//! 3. Doors: [`upstream`], [`front`], [`admin`].
+//! 4. Assembly: [`config`], [`app`], [`demo`], [`cli`].
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod demo;
 pub mod distinct;
+pub mod drain;
 pub mod event;
 pub mod filter;
+pub mod front;
+pub mod journal;
 pub mod json;
+pub mod metrics;
+pub mod relay;
+pub mod roster;
 pub mod sieve;
+pub mod telemetry;
+pub mod upstream;
 pub mod wire;

@@ -1,0 +1,151 @@
+//! Everything put together: bind, then run until told to stop, then drain.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::distinct::Distinct;
+use crate::drain::{Drain, Phase};
+use crate::filter::Secret;
+use crate::front::{Front, Settings};
+use crate::journal::Journal;
+use crate::metrics::Metrics;
+use crate::relay::{self, Context};
+use crate::roster::Roster;
+use crate::sieve::Rules;
+
+/// A seqgate whose listeners are bound.
+pub struct App {
+    config: Config,
+    clients: TcpListener,
+    operators: TcpListener,
+    addresses: Addresses,
+    context: Arc<Context>,
+}
+
+/// Where a seqgate listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// For clients.
+    pub listen: SocketAddr,
+    /// For metrics and health.
+    pub admin: SocketAddr,
+}
+
+/// Why there is no seqgate.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address can't be bound.
+    Bind(&'static str, SocketAddr, io::Error),
+    /// The system has no random numbers.
+    Random(getrandom::Error),
+    /// A metric is defined twice.
+    Metrics(prometheus::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(setting, address, error) => write!(f, "{setting}: {address} can't be bound: {error}"),
+            Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
+            Self::Metrics(error) => write!(f, "the metrics can't be registered: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl App {
+    /// Binds all listeners.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(StartError::Random)?;
+        let rules = Arc::new(Rules {
+            mode: config.mode,
+            order: config.order,
+            events: config.events.clone(),
+            runs: config.runs_per_connection,
+            ttl: config.run_ttl.as_millis() as u64,
+            inspect_limit: config.inspect_limit,
+            secret: Secret::new(random),
+            distinct: Distinct::default(),
+        });
+        let roster = Arc::new(Roster::default());
+        let metrics = Metrics::new(Arc::clone(&rules), Arc::clone(&roster)).map_err(StartError::Metrics)?;
+        let (clients, listen) = bind("SEQGATE_LISTEN", config.listen).await?;
+        let (operators, admin) = bind("SEQGATE_ADMIN_LISTEN", config.admin_listen).await?;
+        let context = Arc::new(Context {
+            rules,
+            metrics: Arc::new(metrics),
+            roster,
+            journal: Arc::new(Journal::default()),
+            epoch: Instant::now(),
+        });
+        Ok(Self { config, clients, operators, addresses: Addresses { listen, admin }, context })
+    }
+
+    /// Where it listens; ports that were 0 are known now.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Where the events that are left out are reported.
+    #[must_use]
+    pub fn journal(&self) -> Arc<Journal> {
+        Arc::clone(&self.context.journal)
+    }
+
+    /// Serves until `shutdown` resolves, then drains: no new connections; live ones may end by themselves until
+    /// the drain timeout; then they are told to go.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let drain = Arc::new(Drain::default());
+        let Config { upstream, connect_timeout, drain_timeout, .. } = self.config.clone();
+        let metrics = Arc::clone(&self.context.metrics);
+        let admin = Arc::new(Admin::new(metrics, Arc::clone(&drain), upstream.clone(), connect_timeout));
+        let admin = tokio::spawn(admin.serve(self.operators));
+        let settings = Settings {
+            upstream,
+            max_connections: self.config.max_connections,
+            connect_timeout,
+            header_timeout: self.config.header_timeout,
+            trusted_proxies: self.config.trusted_proxies,
+            tunnel_paths: self.config.tunnel_paths,
+        };
+        let front = Arc::new(Front::new(settings, self.context));
+        tokio::spawn(front.serve(self.clients, drain.subscribe()));
+        drain.advance(Phase::Serving);
+
+        shutdown.await;
+        tracing::info!(?drain_timeout, "draining: no new connections");
+        drain.advance(Phase::Draining);
+        if timeout(drain_timeout, drain.all_gone()).await.is_err() {
+            tracing::info!("closing the connections that are left");
+            drain.advance(Phase::Closing);
+            if timeout(relay::CLOSING, drain.all_gone()).await.is_err() {
+                tracing::warn!("some connections did not end in time");
+            }
+        }
+        admin.abort();
+        tracing::info!("stopped");
+    }
+}
+
+async fn bind(setting: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bound.await.map_err(|error| StartError::Bind(setting, address, error))
+}

@@ -1,0 +1,227 @@
+//! What the command line asks for, and the exit code for how it went.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::app::App;
+use crate::config::{self, BadSetting, Config, Values};
+use crate::{demo, telemetry};
+
+/// The demo's proof did not hold, or the demo broke.
+const DEMO_FAILED: u8 = 1;
+/// A setting or the command line can't be used (sysexits: EX_USAGE).
+const USAGE: u8 = 64;
+/// seqgate could not start (sysexits: EX_OSERR).
+const OS_ERROR: u8 = 71;
+/// A second signal ended the drain (as a shell says of SIGINT).
+const INTERRUPTED: i32 = 130;
+
+/// What to do.
+pub enum Command {
+    /// Be the sidecar.
+    Run(Config),
+    /// Print the settings.
+    Check(Config, Box<Values>),
+    /// Show the main job at work for so long.
+    Demo(Duration),
+    /// Print this text.
+    Print(String),
+}
+
+impl Command {
+    /// Reads arguments (the program's name first) and environment.
+    ///
+    /// # Errors
+    /// A command, flag or value that can't be used.
+    pub fn new(
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, BadSetting> {
+        let mut words = Vec::new();
+        for argument in arguments.into_iter().skip(1) {
+            words.push(argument.into_string().map_err(|a| usage(&format!("{a:?} is not UTF-8")))?);
+        }
+        let mut words = words.into_iter().peekable();
+        let name = words.next_if(|word| !word.starts_with('-'));
+        let flags = flags(words)?;
+        if let Some((flag, _)) = flags.iter().find(|(_, value)| value.is_none()) {
+            return match flag.as_str() {
+                "help" | "h" => Ok(Self::Print(help())),
+                "version" | "V" => Ok(Self::Print(format!("seqgate {}", env!("CARGO_PKG_VERSION")))),
+                _ => Err(usage(&format!("--{flag} needs a value"))),
+            };
+        }
+        let flags = flags.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
+        match name.as_deref() {
+            None | Some("run") => Ok(Self::Run(Config::new(&values(environment, flags)?)?)),
+            Some("check") => {
+                let values = values(environment, flags)?;
+                Ok(Self::Check(Config::new(&values)?, Box::new(values)))
+            }
+            Some("demo") => demo_time(flags).map(Self::Demo),
+            Some("help") => Ok(Self::Print(help())),
+            Some(other) => Err(usage(&format!("{other:?} is not a command"))),
+        }
+    }
+}
+
+fn usage(what: &str) -> BadSetting {
+    BadSetting::new(format!("{what}; see `seqgate --help`"))
+}
+
+/// `--name value` and `--name=value`; flags that take no value have none.
+fn flags(words: impl Iterator<Item = String>) -> Result<Vec<(String, Option<String>)>, BadSetting> {
+    let mut words = words;
+    let mut flags = Vec::new();
+    while let Some(word) = words.next() {
+        let flag = word
+            .strip_prefix("--")
+            .or_else(|| word.strip_prefix('-').filter(|short| ["h", "V"].contains(short)))
+            .ok_or_else(|| usage(&format!("{word:?} is not a flag")))?;
+        flags.push(match flag.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None if ["help", "h", "version", "V"].contains(&flag) => (flag.to_owned(), None),
+            None => (flag.to_owned(), words.next()),
+        });
+    }
+    Ok(flags)
+}
+
+fn values(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    flags: impl Iterator<Item = (String, String)>,
+) -> Result<Values, BadSetting> {
+    let mut values = Values::default();
+    values.environment(environment)?;
+    for (name, value) in flags {
+        values.flag(&name, value)?;
+    }
+    Ok(values)
+}
+
+fn demo_time(flags: impl Iterator<Item = (String, String)>) -> Result<Duration, BadSetting> {
+    let mut time = demo::DEFAULT_TIME;
+    for (name, value) in flags {
+        time = match name.as_str() {
+            "for" => config::duration(&value).ok_or_else(|| {
+                usage(&format!("--for is {value:?}: expected a duration such as 10s or 1m"))
+            })?,
+            _ => return Err(usage(&format!("--{name} is not a flag of demo"))),
+        };
+    }
+    Ok(time)
+}
+
+fn help() -> String {
+    format!(
+        "seqgate {}: a transparent sidecar in front of an OpenClaw gateway\n\n\
+         seqgate [run] [FLAGS]    be the sidecar\n\
+         seqgate check [FLAGS]    print the settings, where each came from, and the memory they promise\n\
+         seqgate demo [--for 15s] show the main job at work, with a gateway and a client of its own\n\
+         seqgate --help, --version\n\n\
+         Settings, as environment variables or flags (a flag wins):\n{}",
+        env!("CARGO_PKG_VERSION"),
+        config::help()
+    )
+}
+
+/// Does what the command line asks for.
+pub fn main(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> ExitCode {
+    match Command::new(arguments, environment) {
+        Ok(Command::Run(config)) => run(config),
+        Ok(Command::Check(config, values)) => print(&check(&config, &values)),
+        Ok(Command::Demo(time)) => show_demo(time),
+        Ok(Command::Print(text)) => print(&text),
+        Err(error) => fail(USAGE, &error),
+    }
+}
+
+fn run(config: Config) -> ExitCode {
+    telemetry::init(config.log, config.log_format);
+    on_runtime(async {
+        let bound = config.memory_bound();
+        let signals = signals()?;
+        let app = App::bind(config.clone()).await?;
+        let addresses = app.addresses();
+        tracing::info!(
+            listen = %addresses.listen,
+            admin = %addresses.admin,
+            upstream = %config.upstream,
+            mode = ?config.mode,
+            version = env!("CARGO_PKG_VERSION"),
+            "seqgate is up"
+        );
+        tracing::info!("memory: {bound}");
+        app.run(first_signal(signals)).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn show_demo(time: Duration) -> ExitCode {
+    on_runtime(async {
+        let signals = signals()?;
+        Ok(match demo::run(time, first_signal(signals)).await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(DEMO_FAILED),
+            Err(error) => fail(DEMO_FAILED, &format!("the demo broke: {error}")),
+        })
+    })
+}
+
+type StartResult = Result<ExitCode, Box<dyn std::error::Error>>;
+
+fn on_runtime(work: impl Future<Output = StartResult>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(work))
+        .unwrap_or_else(|error| fail(OS_ERROR, &error))
+}
+
+/// SIGTERM and SIGINT.
+fn signals() -> std::io::Result<[Signal; 2]> {
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
+}
+
+/// Resolves with the first signal; the second ends the process at once.
+async fn first_signal([mut terminate, mut interrupt]: [Signal; 2]) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::warn!("second signal: stopped at once");
+        std::process::exit(INTERRUPTED);
+    });
+}
+
+fn check(config: &Config, values: &Values) -> String {
+    let lines = values.iter().map(|(name, value, source)| {
+        let value = if value.is_empty() { "(empty)" } else { value };
+        format!("{name:<29} {source:<12} {value}\n")
+    });
+    format!("{}memory: {}", lines.collect::<String>(), config.memory_bound())
+}
+
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    // Whoever closed the output does not want to see more.
+    let _ = writeln!(std::io::stdout(), "{text}");
+    ExitCode::SUCCESS
+}
+
+fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "seqgate: {error}");
+    ExitCode::from(code)
+}

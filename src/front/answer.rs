@@ -1,0 +1,122 @@
+//! Answers of seqgate's own: JSON that says why, never what anybody sent.
+
+use http_body_util::{Either, Full};
+use hyper::body::Bytes;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Duration, timeout};
+
+use super::forward::Relayed;
+use super::strict::Refusal;
+use crate::metrics::{Label, Rejection};
+use crate::upstream::Unreachable;
+
+/// The body of an answer to a client.
+pub(super) type Body = Either<Full<Bytes>, Relayed>;
+
+/// How long a client that was turned away may take to read why.
+const LINGER: Duration = Duration::from_secs(1);
+/// What it may still send meanwhile, in bytes.
+const LINGER_BYTES: usize = 1024 * 1024;
+/// Seconds after which a client that met a limit may try again.
+const RETRY_SECONDS: u32 = 1;
+
+/// Why seqgate answers itself.
+#[derive(Clone, Debug)]
+pub(super) struct Own {
+    pub(super) status: StatusCode,
+    pub(super) rejection: Rejection,
+    pub(super) message: String,
+}
+
+impl Own {
+    pub(super) fn refusal(refusal: Refusal) -> Self {
+        let (status, rejection) = match refusal {
+            Refusal::Bad(_) => (StatusCode::BAD_REQUEST, Rejection::BadRequest),
+            Refusal::TooLarge | Refusal::TooManyLines => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Rejection::HeaderTooLarge)
+            }
+            Refusal::Timeout => (StatusCode::REQUEST_TIMEOUT, Rejection::HeaderTimeout),
+        };
+        Self { status, rejection, message: refusal.to_string() }
+    }
+
+    pub(super) fn bad_gateway(message: &str) -> Self {
+        Self {
+            status: StatusCode::BAD_GATEWAY,
+            rejection: Rejection::BadGateway,
+            message: message.to_owned(),
+        }
+    }
+
+    pub(super) fn unreachable(why: &Unreachable) -> Self {
+        let rejection = match why {
+            Unreachable::Timeout(_) => Rejection::ConnectTimeout,
+            Unreachable::Failed(_) => Rejection::Unreachable,
+        };
+        Self { status: StatusCode::BAD_GATEWAY, rejection, message: why.to_string() }
+    }
+
+    pub(super) fn limit(connections: usize) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            rejection: Rejection::Limit,
+            message: format!("all {connections} connections are in use (SEQGATE_MAX_CONNECTIONS)"),
+        }
+    }
+
+    fn json(&self) -> String {
+        // The messages are seqgate's own, but a system's error text is among them.
+        let message = serde_json::Value::from(self.message.as_str());
+        format!(
+            "{{\"error\":{{\"source\":\"seqgate\",\"code\":\"{}\",\"message\":{message}}}}}\n",
+            self.rejection.name()
+        )
+    }
+
+    fn retry_after(&self) -> Option<u32> {
+        (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_SECONDS)
+    }
+
+    /// As an answer of hyper's.
+    pub(super) fn response(&self) -> Response<Body> {
+        let mut response = Response::new(Either::Left(Full::new(Bytes::from(self.json()))));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+
+    /// As the last bytes on a connection without hyper.
+    pub(super) async fn write(&self, stream: &mut TcpStream) {
+        let body = self.json();
+        let retry = self.retry_after().map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
+        let text = format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n{retry}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            self.status.as_u16(),
+            self.status.canonical_reason().unwrap_or_default(),
+            body.len(),
+        );
+        // Closing with unread bytes would reset the connection, and the reset overtake the answer.
+        let _ = timeout(LINGER, async {
+            stream.write_all(text.as_bytes()).await?;
+            stream.shutdown().await?;
+            let mut rest = [0; 4096];
+            let mut total = 0;
+            while total < LINGER_BYTES {
+                match stream.read(&mut rest).await? {
+                    0 => break,
+                    n => total += n,
+                }
+            }
+            std::io::Result::Ok(())
+        })
+        .await;
+    }
+}

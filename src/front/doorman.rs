@@ -1,0 +1,323 @@
+//! Stands between a client's socket and hyper: hyper gets to see a request's head only when all of it is there
+//! and `strict.rs` has let it through, and never a byte behind a request for an upgrade.
+//!
+//! What hyper does on its own with a bad, large or slow head is right, but wordless; and it forgives more than a
+//! proxy should.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::strict::{self, Chunks, Framing, Refusal};
+
+/// Read at once where the bytes are looked at.
+const READ: usize = 8 * 1024;
+/// Bytes behind a request for an upgrade that are read before the gateway has answered.
+const EARLY: usize = 16 * 1024;
+/// How long a connection may be idle between two requests.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What the doorman and the handler of the requests know of each other.
+#[derive(Default)]
+pub(super) struct Visit {
+    in_flight: AtomicBool,
+    refused_upgrade: AtomicBool,
+    refusal: Mutex<Option<Refusal>>,
+}
+
+impl Visit {
+    /// A request is being answered, or not any more.
+    pub(super) fn set_in_flight(&self, yes: bool) {
+        self.in_flight.store(yes, Relaxed);
+    }
+
+    /// The gateway has refused the upgrade: requests may follow.
+    pub(super) fn set_upgrade_refused(&self) {
+        self.refused_upgrade.store(true, Relaxed);
+    }
+
+    /// What was refused on this connection.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_refusal(&self, refusal: Refusal) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// A head is expected; of `buffer`, so many bytes were looked at.
+    Head {
+        seen: usize,
+    },
+    /// So many bytes of a body are to come.
+    Length(u64),
+    Chunked(Chunks),
+    /// An upgrade was asked for: what comes now is kept until the gateway has answered.
+    Upgrading,
+    Refused(Refusal),
+}
+
+/// What the clock waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaiting {
+    Nothing,
+    FirstRequest,
+    NextRequest,
+    RestOfHead,
+}
+
+pub(super) struct Doorman {
+    stream: TcpStream,
+    visit: Arc<Visit>,
+    state: State,
+    /// Read from the socket and not handed on; the first `cleared` bytes may be.
+    buffer: BytesMut,
+    cleared: usize,
+    header_timeout: Duration,
+    awaiting: Awaiting,
+    clock: Pin<Box<Sleep>>,
+    first: bool,
+}
+
+impl Doorman {
+    pub(super) fn new(stream: TcpStream, visit: Arc<Visit>, header_timeout: Duration) -> Self {
+        Self {
+            stream,
+            visit,
+            state: State::Head { seen: 0 },
+            buffer: BytesMut::new(),
+            cleared: 0,
+            header_timeout,
+            awaiting: Awaiting::FirstRequest,
+            clock: Box::pin(sleep(header_timeout)),
+            first: true,
+        }
+    }
+
+    /// The socket, and what was read from it and not handed on.
+    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.buffer.freeze())
+    }
+
+    /// Reads what is there into the buffer; the number of bytes, 0 at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut chunk = [0; READ];
+        let mut read = ReadBuf::new(&mut chunk);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        self.buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// Looks for a whole head in the buffer.
+    fn examine(&mut self, seen: usize) -> Result<Option<State>, Refusal> {
+        let mut seen = seen;
+        while self.buffer.starts_with(b"\r\n") {
+            // RFC 9112, section 2.2: an empty line before a request line is to be ignored.
+            self.buffer.advance(2);
+            seen = 0;
+        }
+        let Some(end) = strict::head_end(&self.buffer, seen)? else {
+            self.state = State::Head { seen: self.buffer.len() };
+            return Ok(None);
+        };
+        let framing = strict::check(&self.buffer[..end])?;
+        self.cleared = end;
+        Ok(Some(match framing {
+            Framing::Length(n) => State::Length(n),
+            Framing::Chunked => State::Chunked(Chunks::new()),
+            Framing::Upgrade => State::Upgrading,
+        }))
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.visit.set_refusal(refusal);
+        self.state = State::Refused(refusal);
+    }
+
+    /// Sets the clock for what is awaited, if that has changed; `Ready` when it has run out.
+    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let awaiting = if !self.buffer.is_empty() {
+            Awaiting::RestOfHead
+        } else if self.first {
+            Awaiting::FirstRequest
+        } else if self.visit.in_flight.load(Relaxed) {
+            Awaiting::Nothing
+        } else {
+            Awaiting::NextRequest
+        };
+        if awaiting == Awaiting::Nothing {
+            self.awaiting = awaiting;
+            return Poll::Pending;
+        }
+        if awaiting != self.awaiting {
+            // The first head's time began with the connection.
+            if self.awaiting != Awaiting::FirstRequest {
+                let time = if awaiting == Awaiting::NextRequest { IDLE } else { self.header_timeout };
+                self.clock.as_mut().reset(Instant::now() + time);
+            }
+            self.awaiting = awaiting;
+        }
+        self.clock.as_mut().poll(cx)
+    }
+
+    /// Moves on to where bytes may be handed to hyper, or to the end.
+    fn poll_head(&mut self, cx: &mut Context<'_>, seen: usize) -> Poll<io::Result<Flow>> {
+        match self.examine(seen) {
+            Ok(Some(next)) => {
+                self.state = next;
+                self.first = false;
+                self.awaiting = Awaiting::Nothing;
+                return Poll::Ready(Ok(Flow::Again));
+            }
+            Ok(None) => {}
+            Err(refusal) => {
+                self.refuse(refusal);
+                return Poll::Ready(Ok(Flow::Again));
+            }
+        }
+        if self.poll_clock(cx).is_ready() {
+            if self.buffer.is_empty() {
+                return Poll::Ready(Ok(Flow::End));
+            }
+            self.refuse(Refusal::Timeout);
+            return Poll::Ready(Ok(Flow::Again));
+        }
+        let n = ready!(self.poll_fill(cx))?;
+        Poll::Ready(Ok(if n == 0 { Flow::End } else { Flow::Again }))
+    }
+
+    fn poll_chunked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Flow>> {
+        if self.buffer.is_empty() {
+            let n = ready!(self.poll_fill(cx))?;
+            return Poll::Ready(Ok(if n == 0 { Flow::End } else { Flow::Again }));
+        }
+        let State::Chunked(chunks) = &mut self.state else { return Poll::Ready(Ok(Flow::Again)) };
+        match chunks.follow(&self.buffer) {
+            Ok((n, done)) => {
+                self.cleared = n;
+                if done {
+                    self.state = State::Head { seen: 0 };
+                }
+                Poll::Ready(Ok(Flow::Again))
+            }
+            Err(refusal) => {
+                // In the middle of a request: it can't be answered as if it had been one.
+                self.refuse(refusal);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)))
+            }
+        }
+    }
+
+    fn poll_upgrading(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Flow>> {
+        if self.visit.refused_upgrade.swap(false, Relaxed) {
+            self.state = State::Head { seen: 0 };
+            return Poll::Ready(Ok(Flow::Again));
+        }
+        while self.buffer.len() < EARLY {
+            // A client that leaves is noticed here; one that has said something first is heard to the end.
+            if ready!(self.poll_fill(cx))? == 0 {
+                return if self.buffer.is_empty() { Poll::Ready(Ok(Flow::End)) } else { Poll::Pending };
+            }
+        }
+        Poll::Pending
+    }
+
+    /// A part of a body, straight into hyper's buffer.
+    fn poll_body(&mut self, cx: &mut Context<'_>, left: u64, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let most = usize::try_from(left).map_or(out.remaining(), |left| left.min(out.remaining()));
+        let mut part = ReadBuf::new(out.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+        let n = part.filled().len();
+        out.advance(n);
+        self.state = State::Length(left - n as u64);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What follows a look at the state.
+enum Flow {
+    Again,
+    End,
+}
+
+impl AsyncRead for Doorman {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.cleared > 0 {
+                let n = this.cleared.min(out.remaining());
+                out.put_slice(&this.buffer[..n]);
+                this.buffer.advance(n);
+                this.cleared -= n;
+                return Poll::Ready(Ok(()));
+            }
+            let flow = match &this.state {
+                State::Head { seen } => {
+                    let seen = *seen;
+                    ready!(this.poll_head(cx, seen))?
+                }
+                State::Length(0) => {
+                    this.state = State::Head { seen: 0 };
+                    Flow::Again
+                }
+                State::Length(left) if this.buffer.is_empty() => {
+                    let left = *left;
+                    return this.poll_body(cx, left, out);
+                }
+                State::Length(left) => {
+                    this.cleared =
+                        usize::try_from(*left).map_or(this.buffer.len(), |n| n.min(this.buffer.len()));
+                    this.state = State::Length(left - this.cleared as u64);
+                    Flow::Again
+                }
+                State::Chunked(_) => ready!(this.poll_chunked(cx))?,
+                State::Upgrading => ready!(this.poll_upgrading(cx))?,
+                // The answer to an earlier request goes out first; hyper asks again behind it.
+                State::Refused(_) if this.visit.in_flight.load(Relaxed) => return Poll::Pending,
+                State::Refused(refusal) => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *refusal)));
+                }
+            };
+            if let Flow::End = flow {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Doorman {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,376 @@
+//! What becomes of a request's headers on the way to the gateway.
+//!
+//! The gateway decides from its socket and from forwarding headers whether a client is local, and trusts local
+//! clients more. The law of this file: no remote client reaches the gateway without the one address that
+//! seqgate vouches for, and no loopback client gets one.
+//!
+//! | peer | what the gateway gets |
+//! |---|---|
+//! | trusted proxy | one X-Forwarded-For: the rightmost address of the chain that is not a trusted proxy; X-Forwarded-Proto and -Host taken over |
+//! | loopback | everything as it came |
+//! | any other | one X-Forwarded-For: the peer; X-Forwarded-Proto and -Host set |
+//!
+//! For the first and last, all other forwarding headers are removed: Forwarded, X-Forwarded-*, X-Real-IP and
+//! Tailscale-*, in any case and with `_` for `-`. A trusted proxy on loopback that names no chain is a loopback
+//! peer.
+
+use std::net::IpAddr;
+
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use ipnet::IpNet;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// A client without an address (RFC 7239, section 6.3).
+const UNKNOWN: &str = "unknown";
+
+/// Headers of the connection itself (RFC 9110, section 7.6.1), besides those that `Connection` names.
+const HOP_BY_HOP: [HeaderName; 5] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Headers that `Connection` can't remove, besides those of forwarding: each means something to the gateway
+/// that its absence would change.
+const END_TO_END: [HeaderName; 9] = [
+    AUTHORIZATION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    COOKIE,
+    EXPECT,
+    HOST,
+    ORIGIN,
+    SEC_WEBSOCKET_EXTENSIONS,
+    TRAILER,
+];
+
+/// Sets the forwarding headers for a request of this peer.
+pub(crate) fn attribute(headers: &mut HeaderMap, peer: IpAddr, trusted: &[IpNet]) {
+    let peer = peer.to_canonical();
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+    let names_clients = !peer.is_loopback() || headers.contains_key(&FORWARDED_FOR);
+    let from_proxy = is_trusted(&peer) && names_clients;
+    if peer.is_loopback() && !from_proxy {
+        return;
+    }
+    let (client, proto, host) = if from_proxy {
+        let last = |name| headers.get_all(name).iter().next_back().cloned();
+        (client_of(headers, peer, is_trusted), last(&FORWARDED_PROTO), last(&FORWARDED_HOST))
+    } else {
+        (peer, None, None)
+    };
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_forwarding(name)).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+    // A trusted proxy on loopback whose chain names nobody: never may its client look local.
+    let client = if client.is_loopback() { UNKNOWN.to_owned() } else { client.to_string() };
+    headers.insert(FORWARDED_FOR, HeaderValue::try_from(client).unwrap_or(HeaderValue::from_static(UNKNOWN)));
+    headers.insert(FORWARDED_PROTO, proto.unwrap_or(HeaderValue::from_static("http")));
+    if let Some(host) = host.or_else(|| headers.get(HOST).cloned()) {
+        headers.insert(FORWARDED_HOST, host);
+    }
+}
+
+/// The client of a chain of proxies: its rightmost address that is not a trusted proxy, or its leftmost if all
+/// are. An entry that is no address, or a loopback address (which would be somebody else's loopback, and look
+/// like the gateway's own), can't be the client: then it is the proxy that named it.
+fn client_of(headers: &HeaderMap, peer: IpAddr, is_trusted: impl Fn(&IpAddr) -> bool) -> IpAddr {
+    let mut client = peer;
+    for line in headers.get_all(&FORWARDED_FOR).iter().rev() {
+        for entry in line.as_bytes().rsplit(|b| *b == b',') {
+            let Some(address) = address(entry.trim_ascii()) else { return client };
+            if address.is_loopback() || address.is_unspecified() {
+                return client;
+            }
+            client = address;
+            if !is_trusted(&address) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// An address, with or without a port, as proxies write it: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`,
+/// `[2001:db8::1]`, `[2001:db8::1]:80`.
+fn address(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?;
+    let bare = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?.0,
+        None => match text.split_once(':') {
+            Some((host, port)) if !port.contains(':') => host,
+            _ => text,
+        },
+    };
+    bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+/// Whether a header says something about a client behind the sender, to any reader that takes `_` for `-`.
+fn is_forwarding(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    name == "forwarded"
+        || name == "x-real-ip"
+        || name.starts_with("x-forwarded-")
+        || name.starts_with("tailscale-")
+}
+
+/// Removes what belongs to the client's connection and not to the request. `TE: trailers` stays, because
+/// trailers pass.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .filter(|name| *name != TE && !is_forwarding(name) && !END_TO_END.contains(name))
+        .filter(|name| !name.as_str().starts_with("sec-websocket-"))
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+    if headers
+        .get_all(TE)
+        .iter()
+        .any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    {
+        headers.remove(TE);
+    }
+}
+
+/// Removes from an answer what belongs to the gateway's connection.
+pub(crate) fn remove_connection(headers: &mut HeaderMap) {
+    for name in
+        [CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection")]
+    {
+        headers.remove(name);
+    }
+}
+
+/// The value of `Connection` that asks for an upgrade and nothing else. What the client wrote stays if it is
+/// no more than that, or `keep-alive` beside it, which changes nothing.
+pub(crate) fn upgrade_connection(headers: &HeaderMap) -> HeaderValue {
+    let mut lines = headers.get_all(CONNECTION).iter();
+    if let (Some(line), None) = (lines.next(), lines.next()) {
+        let harmless = |token: &[u8]| {
+            let token = token.trim_ascii();
+            token.eq_ignore_ascii_case(b"upgrade") || token.eq_ignore_ascii_case(b"keep-alive")
+        };
+        if line.as_bytes().split(|b| *b == b',').all(harmless) {
+            return line.clone();
+        }
+    }
+    HeaderValue::from_static("Upgrade")
+}
+
+/// Takes permessage-deflate out of the offer (RFC 6455, section 9.1): no gateway accepts it, and what is
+/// compressed can't be judged. Other extensions stay as they are.
+pub(crate) fn remove_deflate(headers: &mut HeaderMap) {
+    let is_deflate = |offer: &[u8]| {
+        let name = offer.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+        name.eq_ignore_ascii_case(b"permessage-deflate")
+    };
+    let lines: Vec<HeaderValue> = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().cloned().collect();
+    if !lines.iter().any(|line| offers(line.as_bytes()).any(is_deflate)) {
+        return;
+    }
+    headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+    for line in &lines {
+        let kept: Vec<&[u8]> = offers(line.as_bytes()).filter(|offer| !is_deflate(offer)).collect();
+        if let Ok(value) = HeaderValue::from_bytes(&kept.join(&b", "[..]))
+            && !value.is_empty()
+        {
+            headers.append(SEC_WEBSOCKET_EXTENSIONS, value);
+        }
+    }
+}
+
+/// The offers of a line: separated by commas outside quotes.
+fn offers(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    line.split(move |byte| {
+        quoted ^= *byte == b'"';
+        *byte == b',' && !quoted
+    })
+    .map(<[u8]>::trim_ascii)
+    .filter(|offer| !offer.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&str, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| {
+                (HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
+            })
+            .collect()
+    }
+
+    fn lines(headers: &HeaderMap) -> Vec<(String, String)> {
+        let mut lines: Vec<_> =
+            headers.iter().map(|(n, v)| (n.to_string(), v.to_str().unwrap().to_owned())).collect();
+        lines.sort();
+        lines
+    }
+
+    const FORGED: [(&str, &str); 10] = [
+        ("forwarded", "for=127.0.0.1"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x_forwarded_for", "127.0.0.1"),
+        ("x-forwarded-for", "::1"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "localhost"),
+        ("x-forwarded-port", "1"),
+        ("x-real-ip", "127.0.0.1"),
+        ("tailscale-user-login", "root"),
+        ("x-real_ip", "127.0.0.1"),
+    ];
+
+    fn attributed(lines_in: &[(&str, &str)], peer: &str, trusted: &[&str]) -> Vec<(String, String)> {
+        let mut headers = map(lines_in);
+        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        attribute(&mut headers, peer.parse().unwrap(), &trusted);
+        lines(&headers)
+    }
+
+    fn strings(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let mut strings: Vec<_> = pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        strings.sort();
+        strings
+    }
+
+    #[test]
+    fn a_remote_peer_is_named_by_its_own_address_whatever_it_says() {
+        for (peer, name) in
+            [("192.0.2.7", "192.0.2.7"), ("2001:db8::7", "2001:db8::7"), ("::ffff:192.0.2.7", "192.0.2.7")]
+        {
+            let mut sent = FORGED.to_vec();
+            sent.push(("host", "gw:18900"));
+            let expected = strings(&[
+                ("host", "gw:18900"),
+                ("x-forwarded-for", name),
+                ("x-forwarded-host", "gw:18900"),
+                ("x-forwarded-proto", "http"),
+            ]);
+            assert_eq!(attributed(&sent, peer, &[]), expected);
+            assert_eq!(attributed(&sent, peer, &["10.0.0.0/8"]), expected);
+        }
+    }
+
+    #[test]
+    fn a_loopback_peer_passes_as_it_came() {
+        for peer in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(attributed(&FORGED, peer, &["10.0.0.0/8"]), lines(&map(&FORGED)));
+            assert_eq!(
+                attributed(&[("host", "x")], peer, &["127.0.0.0/8", "::1/128"]),
+                strings(&[("host", "x")])
+            );
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_names_the_rightmost_address_that_is_not_a_proxy() {
+        let trusted = ["10.0.0.0/8", "2001:db8:f::/48", "127.0.0.1/32"];
+        for (chain, client) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("192.0.2.9, 192.0.2.1", "192.0.2.1"),
+            ("192.0.2.1, 10.0.0.2", "192.0.2.1"),
+            ("192.0.2.1:5000, 10.0.0.2:80", "192.0.2.1"),
+            ("[2001:db8::1]:443, [2001:db8:f::2]", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
+            ("127.0.0.1", "10.0.0.1"),
+            ("192.0.2.1, unknown, 10.0.0.2", "10.0.0.2"),
+            ("192.0.2.1, ::1, 10.0.0.2", "10.0.0.2"),
+            ("", "10.0.0.1"),
+        ] {
+            let sent = [
+                ("host", "gw"),
+                ("x-forwarded-for", chain),
+                ("x-real-ip", "127.0.0.1"),
+                ("x-forwarded-proto", "https"),
+            ];
+            let expected = strings(&[
+                ("host", "gw"),
+                ("x-forwarded-for", client),
+                ("x-forwarded-host", "gw"),
+                ("x-forwarded-proto", "https"),
+            ]);
+            assert_eq!(attributed(&sent, "10.0.0.1", &trusted), expected, "{chain:?}");
+        }
+        // A proxy on loopback can't make its clients local by not knowing them.
+        for chain in ["192.0.2.1, unknown", "127.0.0.1", "10.0.0.2, ::1"] {
+            let named = attributed(&[("x-forwarded-for", chain)], "127.0.0.1", &trusted);
+            assert!(named.contains(&("x-forwarded-for".to_owned(), "unknown".to_owned())), "{named:?}");
+        }
+        // The chain may come in several lines, and the proxy may be on loopback.
+        let sent =
+            [("x-forwarded-for", "127.0.0.1"), ("x-forwarded-for", "192.0.2.1"), ("x-forwarded-host", "pub")];
+        let expected = strings(&[
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-host", "pub"),
+            ("x-forwarded-proto", "http"),
+        ]);
+        assert_eq!(attributed(&sent, "127.0.0.1", &trusted), expected);
+    }
+
+    #[test]
+    fn connection_removes_what_it_names_but_nothing_that_the_gateway_decides_by() {
+        let mut headers = map(&[
+            ("connection", "close, X-Forwarded-For, X_Real_IP, te, authorization"),
+            ("connection", "Host,x-mine, tailscale-user-login, Sec-WebSocket-Key"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x_real_ip", "192.0.2.1"),
+            ("tailscale-user-login", "a"),
+            ("authorization", "Bearer x"),
+            ("host", "gw"),
+            ("x-mine", "gone"),
+            ("keep-alive", "gone"),
+            ("te", "trailers"),
+            ("sec-websocket-key", "k"),
+            ("transfer-encoding", "chunked"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        let expected = strings(&[
+            ("authorization", "Bearer x"),
+            ("host", "gw"),
+            ("sec-websocket-key", "k"),
+            ("tailscale-user-login", "a"),
+            ("te", "trailers"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x_real_ip", "192.0.2.1"),
+        ]);
+        assert_eq!(lines(&headers), expected);
+    }
+
+    #[test]
+    fn deflate_leaves_the_offer_and_nothing_else_does() {
+        for (sent, kept) in [
+            ("permessage-deflate; client_max_window_bits", vec![]),
+            ("PerMessage-Deflate", vec![]),
+            (
+                "foo; a=\"x, permessage-deflate\", permessage-deflate, bar",
+                vec!["foo; a=\"x, permessage-deflate\", bar"],
+            ),
+            ("foo,bar;  x", vec!["foo,bar;  x"]),
+            ("permessage-deflate-not", vec!["permessage-deflate-not"]),
+        ] {
+            let mut headers = map(&[("sec-websocket-extensions", sent)]);
+            remove_deflate(&mut headers);
+            let left: Vec<_> =
+                headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().map(|v| v.to_str().unwrap()).collect();
+            assert_eq!(left, kept);
+        }
+    }
+}

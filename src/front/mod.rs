@@ -1,0 +1,304 @@
+//! The door to clients: connections are accepted, requests checked, attributed and passed on, upgrades handed
+//! to the relay.
+//!
+//! One client connection is one task. `doorman.rs` lets whole, unambiguous requests through to hyper;
+//! `headers.rs` says what the gateway gets to see; `forward.rs` streams requests, `upgrade.rs` asks for upgrades;
+//! `answer.rs` is what seqgate says itself.
+
+mod answer;
+mod doorman;
+mod forward;
+mod headers;
+mod strict;
+mod upgrade;
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::answer::{Body, Own};
+use self::doorman::{Doorman, Visit};
+use self::forward::{Kept, Outgoing};
+use crate::drain::{Draining, Phase};
+use crate::metrics::Class;
+use crate::relay::{self, Context, Protocol, Side};
+use crate::upstream::{self, Upstream};
+
+/// Buffer of hyper for one direction of a connection; a head of 64 KiB has to fit.
+const HTTP_BUFFER: usize = 128 * 1024;
+/// Clients that are told at one time that there is no room; more are closed without a word.
+const TURNED_AWAY: usize = 64;
+/// The longest pause after an error of accept, for instance when there are no file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a connection can hold in memory at most while it speaks HTTP, in bytes: a head, and hyper's buffers
+/// for both directions on both sides.
+pub const HTTP_BOUND: usize = 4 * HTTP_BUFFER + strict::MAX_HEAD + 32 * 1024;
+
+/// What the front needs to know.
+pub struct Settings {
+    /// Where the gateway is.
+    pub upstream: Upstream,
+    /// Connections at one time.
+    pub max_connections: usize,
+    /// Time for a connection to the gateway.
+    pub connect_timeout: Duration,
+    /// Time for a request's head.
+    pub header_timeout: Duration,
+    /// Proxies that are believed about their clients.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Path prefixes of WebSockets that are not judged.
+    pub tunnel_paths: Vec<String>,
+}
+
+/// The front: what all its connections share.
+pub struct Front {
+    settings: Settings,
+    relay: Arc<Context>,
+    room: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+    server: hyper::server::conn::http1::Builder,
+    client: hyper::client::conn::http1::Builder,
+}
+
+/// One client connection.
+struct Guest {
+    peer: IpAddr,
+    visit: Arc<Visit>,
+    kept: Kept,
+    relay: Mutex<Option<(Side, Protocol)>>,
+}
+
+impl Guest {
+    fn leave_for_relay(&self, gateway: Side, protocol: Protocol) {
+        *self.relay.lock().unwrap_or_else(PoisonError::into_inner) = Some((gateway, protocol));
+    }
+
+    fn take_relay(&self) -> Option<(Side, Protocol)> {
+        self.relay.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Front {
+    /// A front for a gateway.
+    #[must_use]
+    pub fn new(settings: Settings, relay: Arc<Context>) -> Self {
+        let mut server = hyper::server::conn::http1::Builder::new();
+        server
+            .preserve_header_case(true)
+            .auto_date_header(false)
+            .header_read_timeout(None)
+            .max_headers(strict::MAX_LINES)
+            .max_buf_size(HTTP_BUFFER);
+        let mut client = hyper::client::conn::http1::Builder::new();
+        client.preserve_header_case(true).max_headers(strict::MAX_LINES).max_buf_size(HTTP_BUFFER);
+        Self {
+            room: Arc::new(Semaphore::new(settings.max_connections)),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
+            settings,
+            relay,
+            server,
+            client,
+        }
+    }
+
+    /// Accepts clients until the drain begins.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, draining: Draining) {
+        let mut pause = Duration::ZERO;
+        let mut end = draining.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = end.reached(Phase::Draining) => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    pause = Duration::ZERO;
+                    self.welcome(stream, peer, &draining);
+                }
+                Err(error) if is_about_one_client(&error) => {}
+                Err(error) => {
+                    pause = (pause * 2).clamp(Duration::from_millis(10), ACCEPT_PAUSE);
+                    tracing::warn!(%error, ?pause, "no connection could be accepted");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    fn welcome(self: &Arc<Self>, mut stream: TcpStream, peer: SocketAddr, draining: &Draining) {
+        // Where this fails, the connection is gone already, and reading will say so.
+        let _ = stream.set_nodelay(true);
+        if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
+            tokio::spawn(Arc::clone(self).connection(stream, peer, draining.clone(), permit));
+            return;
+        }
+        let answer = Own::limit(self.settings.max_connections);
+        self.relay.metrics.reject(answer.rejection);
+        if let Ok(permit) = Arc::clone(&self.turned_away).try_acquire_owned() {
+            tokio::spawn(async move {
+                answer.write(&mut stream).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        draining: Draining,
+        _permit: OwnedSemaphorePermit,
+    ) {
+        let visit = Arc::new(Visit::default());
+        let guest = Arc::new(Guest {
+            peer: peer.ip(),
+            visit: Arc::clone(&visit),
+            kept: Kept::default(),
+            relay: Mutex::default(),
+        });
+        let doorman = Doorman::new(stream, visit, self.settings.header_timeout);
+        let Some(mut client) = self.serve_http(doorman, &guest, draining.clone()).await else { return };
+        if let Some((gateway, protocol)) = guest.take_relay() {
+            // What belongs to HTTP only is not kept for the time of the relay.
+            drop(guest);
+            relay::relay(&self.relay, client, gateway, protocol, draining).await;
+        } else if let Some(refusal) = guest.visit.refusal() {
+            let answer = Own::refusal(refusal);
+            tracing::debug!(peer = %peer.ip(), reason = %answer.message, "a request was refused");
+            self.relay.metrics.reject(answer.rejection);
+            self.relay.metrics.answered(Class::ClientError);
+            answer.write(&mut client.stream).await;
+        } else {
+            // A connection that is gone needs no end.
+            let _ = client.stream.shutdown().await;
+        }
+    }
+
+    /// Serves requests until the connection ends, leaves HTTP, or brings one that is refused; then hands back
+    /// the socket. `None` when the process ends.
+    async fn serve_http(
+        self: &Arc<Self>,
+        doorman: Doorman,
+        guest: &Arc<Guest>,
+        mut draining: Draining,
+    ) -> Option<Side> {
+        let service = service_fn(|request| {
+            let (front, guest) = (Arc::clone(self), Arc::clone(guest));
+            Box::pin(async move { Ok::<_, io::Error>(front.request(&guest, request).await) })
+        });
+        let mut connection = self.server.serve_connection(TokioIo::new(doorman), service);
+        let mut closing = draining.clone();
+        let closing = closing.reached(Phase::Closing);
+        let draining = draining.reached(Phase::Draining);
+        tokio::pin!(closing, draining);
+        let mut is_draining = false;
+        loop {
+            tokio::select! {
+                biased;
+                result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "a connection ended with an error");
+                    }
+                    break;
+                }
+                () = &mut draining, if !is_draining => {
+                    is_draining = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                () = &mut closing => return None,
+            }
+        }
+        let parts = connection.into_parts();
+        let (stream, kept) = parts.io.into_inner().into_parts();
+        Some(Side { stream, early: join(parts.read_buf, kept) })
+    }
+
+    async fn request(&self, guest: &Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
+        guest.visit.set_in_flight(true);
+        let mut outcome = Outcome { front: self, class: Class::Canceled };
+        let result = match upgrade::asked(self, &request) {
+            Some(protocol) => upgrade::upgrade(self, guest, request, protocol).await,
+            None => forward::forward(self, guest, request).await,
+        };
+        let response = result.unwrap_or_else(|own| {
+            self.relay.metrics.reject(own.rejection);
+            guest.visit.set_in_flight(false);
+            own.response()
+        });
+        outcome.class = class(&response);
+        response
+    }
+
+    /// A connection to the gateway that speaks HTTP.
+    async fn connect_http(&self) -> Result<SendRequest<Outgoing>, Own> {
+        let (stream, time) = upstream::connect(&self.settings.upstream, self.settings.connect_timeout)
+            .await
+            .map_err(|why| {
+                tracing::warn!(upstream = %self.settings.upstream, "{why}");
+                Own::unreachable(&why)
+            })?;
+        self.relay.metrics.upstream_connect.observe(time.as_secs_f64());
+        let handshake = self.client.handshake(TokioIo::new(stream)).await;
+        let (sender, connection) =
+            handshake.map_err(|_| Own::bad_gateway("the gateway closed the connection at once"))?;
+        // It ends with the last of its sender, its answer, and its socket.
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to the gateway ended with an error");
+            }
+        });
+        Ok(sender)
+    }
+}
+
+/// Counts a request when its handling ends, also where the client left and it was dropped.
+struct Outcome<'a> {
+    front: &'a Front,
+    class: Class,
+}
+
+impl Drop for Outcome<'_> {
+    fn drop(&mut self) {
+        self.front.relay.metrics.answered(self.class);
+    }
+}
+
+fn class(response: &Response<Body>) -> Class {
+    match response.status().as_u16() / 100 {
+        1 => Class::Informational,
+        2 => Class::Success,
+        3 => Class::Redirection,
+        4 => Class::ClientError,
+        _ => Class::ServerError,
+    }
+}
+
+fn join(first: Bytes, second: Bytes) -> Bytes {
+    if first.is_empty() {
+        return second;
+    }
+    let mut both = BytesMut::from(first);
+    both.extend_from_slice(&second);
+    both.freeze()
+}
+
+/// A client that left before it was accepted says nothing about the next one (accept(2)).
+fn is_about_one_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}

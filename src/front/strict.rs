@@ -1,0 +1,333 @@
+//! Which requests may pass: those that every HTTP/1.1 parser reads alike (RFC 9112).
+//!
+//! The law of this file: it reads nothing into a head, it only refuses. What it lets through has one request
+//! line, one framing and one host, so that the parsers behind it can't disagree about where it ends or what it
+//! asks for.
+
+use std::fmt;
+
+use hyper::Uri;
+
+/// Bytes of a request head, at most: four times what the gateway itself takes by default.
+pub(crate) const MAX_HEAD: usize = 64 * 1024;
+/// Header lines of a request, at most.
+pub(crate) const MAX_LINES: usize = 256;
+/// Digits of a Content-Length or of a chunk's size, at most: far beyond any body, far below an overflow.
+const MAX_DIGITS: usize = 15;
+
+/// How the body behind a head ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// With a chunk of size zero and its trailers.
+    Chunked,
+    /// No body; what follows may be another protocol.
+    Upgrade,
+}
+
+/// What is wrong with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// 400, with what is wrong.
+    Bad(&'static str),
+    /// 431.
+    TooLarge,
+    /// 431, for the number of lines.
+    TooManyLines,
+    /// 408.
+    Timeout,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bad(what) => f.write_str(what),
+            Self::TooLarge => write!(f, "the request's head is larger than {MAX_HEAD} bytes"),
+            Self::TooManyLines => write!(f, "the request has more than {MAX_LINES} header lines"),
+            Self::Timeout => f.write_str("the request's head did not arrive in time"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// Where the head ends that starts with these bytes, of which `seen` were looked at before; `None` while it
+/// goes on. Line ends are judged as they come, so that a bare LF is refused and not waited on.
+pub(crate) fn head_end(bytes: &[u8], seen: usize) -> Result<Option<usize>> {
+    for at in memchr::memchr_iter(b'\n', &bytes[seen..]).map(|at| at + seen) {
+        if at == 0 || bytes[at - 1] != b'\r' {
+            return Err(Refusal::Bad("a line ends with LF alone"));
+        }
+        if bytes[..=at].ends_with(b"\r\n\r\n") {
+            return Ok(Some(at + 1));
+        }
+    }
+    if bytes.len() >= MAX_HEAD { Err(Refusal::TooLarge) } else { Ok(None) }
+}
+
+/// Judges a whole head, its empty line included, and says how the body behind it is framed.
+pub(crate) fn check(head: &[u8]) -> Result<Framing> {
+    if head.len() > MAX_HEAD {
+        return Err(Refusal::TooLarge);
+    }
+    let mut lines = Lines(head);
+    let request_line = lines.next().unwrap_or_default();
+    let (uri, version) = check_request_line(request_line)?;
+    let mut found = Found::default();
+    for (n, line) in lines.enumerate() {
+        if line.is_empty() {
+            break;
+        }
+        if n == MAX_LINES {
+            return Err(Refusal::TooManyLines);
+        }
+        let (name, value) = check_line(line)?;
+        found.note(name, value)?;
+    }
+    found.check_host(&uri, version)?;
+    found.framing(version)
+}
+
+/// The lines of a head, without their line ends.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let end = memchr::memchr(b'\n', self.0)?;
+        let line = &self.0[..end.saturating_sub(1)];
+        self.0 = &self.0[end + 1..];
+        Some(line)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http10,
+    Http11,
+}
+
+fn check_request_line(line: &[u8]) -> Result<(Uri, Version)> {
+    let mut words = line.split(|b| *b == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(Refusal::Bad("the request line is not METHOD TARGET VERSION"));
+    };
+    if method.is_empty() || !method.iter().all(|b| is_token(*b)) {
+        return Err(Refusal::Bad("the method is not a token"));
+    }
+    if method == b"CONNECT" {
+        return Err(Refusal::Bad("seqgate is not a forward proxy: CONNECT has no meaning here"));
+    }
+    let version = match version {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        _ => return Err(Refusal::Bad("the version is neither HTTP/1.1 nor HTTP/1.0")),
+    };
+    if target.iter().any(|b| *b <= b' ' || *b == 0x7f || *b == b'#') {
+        return Err(Refusal::Bad("the request target holds a control character or a fragment"));
+    }
+    let uri = Uri::try_from(target).map_err(|_| Refusal::Bad("the request target is not a valid URI"))?;
+    if !(target.starts_with(b"/") || target == b"*" || uri.scheme().is_some()) {
+        return Err(Refusal::Bad("the request target is neither a path nor an absolute URI"));
+    }
+    Ok((uri, version))
+}
+
+fn check_line(line: &[u8]) -> Result<(&[u8], &[u8])> {
+    if line.starts_with(b" ") || line.starts_with(b"\t") {
+        return Err(Refusal::Bad("a header line is folded"));
+    }
+    let colon = memchr::memchr(b':', line).ok_or(Refusal::Bad("a header line has no colon"))?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
+        return Err(Refusal::Bad("a header name is not a token directly followed by its colon"));
+    }
+    if value.iter().any(|b| (*b < b' ' && *b != b'\t') || *b == 0x7f) {
+        return Err(Refusal::Bad("a header value holds a control character"));
+    }
+    Ok((name, value.trim_ascii()))
+}
+
+/// RFC 9110, section 5.6.2.
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// What the header lines say about framing and host.
+#[derive(Default)]
+struct Found<'a> {
+    host: Option<&'a [u8]>,
+    length: Option<u64>,
+    chunked: bool,
+    upgrade: bool,
+    connection_upgrade: bool,
+}
+
+impl<'a> Found<'a> {
+    fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<()> {
+        if name.eq_ignore_ascii_case(b"host") {
+            if self.host.replace(value).is_some() {
+                return Err(Refusal::Bad("more than one Host"));
+            }
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            if self.length.replace(number(value)?).is_some() {
+                return Err(Refusal::Bad("more than one Content-Length"));
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Refusal::Bad("Transfer-Encoding is not chunked, once"));
+            }
+            self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            self.upgrade = true;
+        } else if name.eq_ignore_ascii_case(b"connection") {
+            let mut tokens = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+            self.connection_upgrade |= tokens.any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+        }
+        Ok(())
+    }
+
+    fn check_host(&self, uri: &Uri, version: Version) -> Result<()> {
+        let Some(host) = self.host else {
+            return if version == Version::Http11 { Err(Refusal::Bad("no Host")) } else { Ok(()) };
+        };
+        if host.iter().any(|b| !b.is_ascii_graphic() || b"/?#@\\,\"<>{}|^`".contains(b)) {
+            return Err(Refusal::Bad("Host is not a host"));
+        }
+        match uri.authority() {
+            Some(authority) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host) => {
+                Err(Refusal::Bad("the request target names another host than Host"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn framing(&self, version: Version) -> Result<Framing> {
+        if self.chunked {
+            if self.length.is_some() {
+                return Err(Refusal::Bad("both Content-Length and Transfer-Encoding"));
+            }
+            if version == Version::Http10 {
+                return Err(Refusal::Bad("Transfer-Encoding in HTTP/1.0"));
+            }
+        }
+        let upgrades = self.upgrade && self.connection_upgrade && version == Version::Http11;
+        let has_body = self.chunked || self.length.is_some_and(|n| n > 0);
+        match (upgrades, has_body) {
+            (true, true) => Err(Refusal::Bad("an upgrade with a body")),
+            (true, false) => Ok(Framing::Upgrade),
+            (false, _) if self.chunked => Ok(Framing::Chunked),
+            (false, _) => Ok(Framing::Length(self.length.unwrap_or(0))),
+        }
+    }
+}
+
+fn number(digits: &[u8]) -> Result<u64> {
+    if digits.is_empty() || digits.len() > MAX_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Refusal::Bad("Content-Length is not a number"));
+    }
+    Ok(digits.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+/// Follows a chunked body (RFC 9112, section 7.1), a byte at a time where it is not chunk data.
+#[derive(Debug)]
+pub(crate) enum Chunks {
+    /// In the line of a chunk's size: its value and digits so far.
+    Size { value: u64, digits: usize },
+    /// Behind the digits, in the chunk's extension.
+    Extension { value: u64 },
+    /// So many bytes of data are to come.
+    Data(u64),
+    /// In the trailers, at this many bytes of a line; with all of them so far.
+    Trailer { column: usize, total: usize },
+    /// CR was seen: LF must follow, then this.
+    LineEnd(After),
+}
+
+/// What follows a line end in a chunked body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum After {
+    Data(u64),
+    Size,
+    Trailer { total: usize },
+    Done,
+}
+
+impl Chunks {
+    pub(crate) fn new() -> Self {
+        Self::Size { value: 0, digits: 0 }
+    }
+
+    /// Takes bytes of the body; says how many belong to it, and whether it has ended with them.
+    pub(crate) fn follow(&mut self, bytes: &[u8]) -> Result<(usize, bool)> {
+        let mut at = 0;
+        while at < bytes.len() {
+            if let Self::Data(left) = self {
+                let n = usize::try_from(*left).map_or(bytes.len() - at, |left| left.min(bytes.len() - at));
+                *left -= n as u64;
+                at += n;
+                if *left > 0 {
+                    break;
+                }
+                match bytes.get(at) {
+                    Some(b'\r') => *self = Self::LineEnd(After::Size),
+                    Some(_) => return Err(Refusal::Bad("a chunk is longer than its size")),
+                    None => break,
+                }
+                at += 1;
+                continue;
+            }
+            if self.next(bytes[at])? {
+                return Ok((at + 1, true));
+            }
+            at += 1;
+        }
+        Ok((at, false))
+    }
+
+    /// One byte that is not chunk data; true at the end of the body.
+    fn next(&mut self, byte: u8) -> Result<bool> {
+        *self = match (&*self, byte) {
+            (Self::Size { value, digits }, _) if byte.is_ascii_hexdigit() && *digits < MAX_DIGITS => {
+                let digit = char::from(byte).to_digit(16).unwrap_or_default();
+                Self::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
+            }
+            (Self::Size { digits: 0, .. }, _) => return Err(Refusal::Bad("a chunk has no size")),
+            (Self::Size { value, .. }, b'\r') | (Self::Extension { value }, b'\r') => {
+                Self::LineEnd(if *value == 0 { After::Trailer { total: 0 } } else { After::Data(*value) })
+            }
+            (Self::Size { value, .. }, b';') => Self::Extension { value: *value },
+            (Self::Extension { value }, _) if byte >= b' ' || byte == b'\t' => {
+                Self::Extension { value: *value }
+            }
+            (Self::Size { .. } | Self::Extension { .. }, _) => {
+                return Err(Refusal::Bad("the line of a chunk's size is malformed"));
+            }
+            (Self::Trailer { column: 0, .. }, b'\r') => Self::LineEnd(After::Done),
+            (Self::Trailer { total, .. }, b'\r') => Self::LineEnd(After::Trailer { total: *total }),
+            (Self::Trailer { total, .. }, _) if *total >= MAX_HEAD => return Err(Refusal::TooLarge),
+            (Self::Trailer { column: 0, .. }, b' ' | b'\t') => {
+                return Err(Refusal::Bad("a trailer line is folded"));
+            }
+            (Self::Trailer { column, total }, _) if byte >= b' ' || byte == b'\t' => {
+                Self::Trailer { column: column + 1, total: total + 1 }
+            }
+            (Self::Trailer { .. }, _) => return Err(Refusal::Bad("a trailer holds a control character")),
+            (Self::LineEnd(after), b'\n') => match *after {
+                After::Data(n) => Self::Data(n),
+                After::Size => Self::new(),
+                After::Trailer { total } => Self::Trailer { column: 0, total },
+                After::Done => return Ok(true),
+            },
+            (Self::LineEnd(_), _) => return Err(Refusal::Bad("a line of a chunked body ends with CR alone")),
+            (Self::Data(_), _) => return Err(Refusal::Bad("a chunk is longer than its size")),
+        };
+        Ok(false)
+    }
+}

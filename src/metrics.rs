@@ -1,0 +1,415 @@
+//! What Prometheus is told: every series exists from the start, every label is from a closed set, and no run
+//! id is ever among them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Counter, CounterVec, Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::filter::{Ledger, Verdict};
+use crate::roster::Roster;
+use crate::sieve::{Mode, Rules, Tally, Unjudged};
+use crate::wire::Opcode;
+
+/// A closed set of label values.
+pub trait Label: Copy + 'static {
+    /// Every value, in the order of [`Label::index`].
+    const ALL: &'static [Self];
+    /// The place in [`Label::ALL`].
+    fn index(self) -> usize;
+    /// The label's text.
+    fn name(self) -> &'static str;
+}
+
+macro_rules! labels {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $type { $($(#[$variant_doc])* $variant),* }
+        impl Label for $type {
+            const ALL: &'static [Self] = &[$(Self::$variant),*];
+            fn index(self) -> usize { self as usize }
+            fn name(self) -> &'static str { match self { $(Self::$variant => $name),* } }
+        }
+    };
+}
+
+labels! {
+    /// What a connection became.
+    Kind {
+        /// A WebSocket of the control plane: judged.
+        Gateway = "gateway",
+        /// Any other upgrade: never judged.
+        Tunnel = "tunnel",
+    }
+}
+labels! {
+    /// A direction of a relay.
+    Direction {
+        /// From the client.
+        ToGateway = "to_gateway",
+        /// From the gateway.
+        ToClient = "to_client",
+    }
+}
+labels! {
+    /// Who ended a relay.
+    Initiator {
+        /// The client.
+        Client = "client",
+        /// The gateway.
+        Gateway = "gateway",
+        /// seqgate itself, when it drains.
+        Seqgate = "seqgate",
+    }
+}
+labels! {
+    /// Why a client was turned away by seqgate itself.
+    Rejection {
+        /// As many connections as allowed.
+        Limit = "limit",
+        /// A request that two parsers could read differently.
+        BadRequest = "bad_request",
+        /// A request head larger than the limit.
+        HeaderTooLarge = "header_too_large",
+        /// A request head that did not come in time.
+        HeaderTimeout = "header_timeout",
+        /// The gateway did not accept the connection.
+        Unreachable = "upstream_unreachable",
+        /// The gateway did not accept the connection in time.
+        ConnectTimeout = "upstream_timeout",
+        /// The gateway closed or answered what is not HTTP.
+        BadGateway = "upstream_bad_answer",
+    }
+}
+labels! {
+    /// The class of an HTTP status.
+    Class {
+        /// 1xx, that is 101.
+        Informational = "1xx",
+        /// 2xx.
+        Success = "2xx",
+        /// 3xx.
+        Redirection = "3xx",
+        /// 4xx.
+        ClientError = "4xx",
+        /// 5xx.
+        ServerError = "5xx",
+        /// The client left before there was an answer.
+        Canceled = "canceled",
+    }
+}
+
+/// Close codes with a label of their own; `other` stands for the rest.
+const CLOSE_CODES: [u16; 17] =
+    [1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 4000, 4001, 0];
+
+fn close_label(code: u16) -> String {
+    if code == 0 { "other".to_owned() } else { code.to_string() }
+}
+
+/// A Close without a code (RFC 6455, section 7.1.5).
+pub const CLOSE_NO_CODE: u16 = 1005;
+/// An end without a Close (RFC 6455, section 7.1.5).
+pub const CLOSE_ABNORMAL: u16 = 1006;
+
+/// All handles.
+pub struct Metrics {
+    registry: Registry,
+    rules: Arc<Rules>,
+    roster: Arc<Roster>,
+    runs_tracked: IntGauge,
+    runs_tracked_largest: IntGauge,
+    run_table_bytes: IntGauge,
+    distinct_runs: Gauge,
+    evicted: [IntCounter; 3],
+    returned: IntCounter,
+    started: IntCounter,
+    restarted: IntCounter,
+    judged: Vec<IntCounter>,
+    would_drop: Vec<Option<IntCounter>>,
+    unjudged: Vec<IntCounter>,
+    rewritten: IntCounter,
+    connections: Vec<IntGauge>,
+    connections_total: Vec<IntCounter>,
+    rejected: Vec<IntCounter>,
+    closes: Vec<Vec<IntCounter>>,
+    frames: Vec<IntCounter>,
+    bytes: Vec<IntCounter>,
+    backpressure: Vec<Counter>,
+    http_requests: Vec<IntCounter>,
+    /// Seconds from the first SYN to an established connection.
+    pub upstream_connect: Histogram,
+    connection_duration: Histogram,
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// Two series of one name: a mistake in this file.
+    pub fn new(rules: Arc<Rules>, roster: Arc<Roster>) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let make = Maker(&registry);
+        let events = make.counters(
+            "events_total",
+            "Messages from the gateway, by verdict and reason.",
+            &["verdict", "reason"],
+        )?;
+        let forwarded = |reason| events.with_label_values(&["forwarded", reason]);
+        let judged = Verdict::ALL.map(|v| {
+            if v.drops() { events.with_label_values(&["dropped", v.name()]) } else { forwarded(v.name()) }
+        });
+        let would_drop =
+            Verdict::ALL.map(|v| v.drops().then(|| events.with_label_values(&["would_drop", v.name()])));
+        let evicted = make.counters(
+            "runs_evicted_total",
+            "Runs that were forgotten: for want of space while they went on or after their end, or after the TTL.",
+            &["reason"],
+        )?;
+        let closes = make.counters(
+            "closes_total",
+            "WebSockets that ended, by who closed first and with which code (1005: none given, 1006: no Close at all).",
+            &["initiator", "code"],
+        )?;
+        let build = make.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        make.gauge("runs_capacity_per_connection", "Runs that one connection can track at most.")?
+            .set(rules.runs.try_into().unwrap_or(i64::MAX));
+        make.register(ProcessCollector::for_self())?;
+        Ok(Self {
+            runs_tracked: make.gauge("runs_tracked", "Runs tracked now, all connections together.")?,
+            runs_tracked_largest: make.gauge(
+                "runs_tracked_largest_connection",
+                "Runs tracked now by the connection that tracks most.",
+            )?,
+            run_table_bytes: make.gauge(
+                "run_table_bytes",
+                "Memory that the tracked runs take at most, all connections together.",
+            )?,
+            distinct_runs: {
+                let gauge = Gauge::with_opts(options(
+                    "gateway_distinct_runs",
+                    "Estimate of the different run ids that the gateway has emitted since seqgate started.",
+                ))?;
+                make.register(gauge.clone())?;
+                gauge
+            },
+            evicted: ["capacity_live", "capacity_ended", "expired"].map(|r| evicted.with_label_values(&[r])),
+            returned: make.counter(
+                "runs_evicted_then_seen_total",
+                "Runs that came back soon after they were evicted for want of space: the table is too small.",
+            )?,
+            started: make.counter("runs_started_total", "Runs that were new to a connection.")?,
+            restarted: make
+                .counter("runs_restarted_total", "Run ids that were used again on a connection.")?,
+            judged: judged.into(),
+            would_drop: would_drop.into(),
+            unjudged: Unjudged::ALL.map(|u| forwarded(u.name())).into(),
+            rewritten: make.counter(
+                "outer_seq_rewritten_total",
+                "Frames whose outer seq was moved up to close a hole that a dropped frame left.",
+            )?,
+            connections: {
+                let gauges =
+                    make.gauges("connections", "Upgraded connections that are open now.", &["kind"])?;
+                each::<Kind, _>(|kind| gauges.with_label_values(&[kind]))
+            },
+            connections_total: make.family::<Kind>("connections_total", "Upgraded connections.", "kind")?,
+            rejected: make.family::<Rejection>(
+                "connections_rejected_total",
+                "Clients that seqgate itself turned away, by reason.",
+                "reason",
+            )?,
+            closes: Initiator::ALL
+                .iter()
+                .map(|who| {
+                    let label = |code| closes.with_label_values(&[who.name(), &close_label(code)]);
+                    CLOSE_CODES.iter().map(|code| label(*code)).collect()
+                })
+                .collect(),
+            frames: {
+                let frames =
+                    make.counters("frames_total", "WebSocket frames from the gateway.", &["opcode"])?;
+                Opcode::ALL.map(|opcode| frames.with_label_values(&[opcode.name()])).into()
+            },
+            bytes: make.family::<Direction>(
+                "bytes_total",
+                "Bytes relayed: what upgraded connections carry, and HTTP bodies.",
+                "direction",
+            )?,
+            backpressure: {
+                let opts = options(
+                    "backpressure_seconds_total",
+                    "Time in which a side was not read because the other did not take what was sent.",
+                );
+                let seconds = CounterVec::new(opts, &["direction"])?;
+                make.register(seconds.clone())?;
+                each::<Direction, _>(|direction| seconds.with_label_values(&[direction]))
+            },
+            http_requests: make.family::<Class>(
+                "http_requests_total",
+                "HTTP requests, upgrades included, by the class of the status that the client got.",
+                "code",
+            )?,
+            upstream_connect: make.histogram(
+                "upstream_connect_seconds",
+                "Time until the gateway accepted a connection.",
+                &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0],
+            )?,
+            connection_duration: make.histogram(
+                "connection_duration_seconds",
+                "Time that an upgraded connection was open.",
+                &[0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 86400.0],
+            )?,
+            registry,
+            rules,
+            roster,
+        })
+    }
+
+    /// The text exposition format, with gauges as of now.
+    #[must_use]
+    pub fn render(&self) -> Vec<u8> {
+        let (runs, most) = self.roster.runs();
+        let clamp = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.runs_tracked.set(clamp(runs));
+        self.runs_tracked_largest.set(clamp(most));
+        self.run_table_bytes.set(clamp(runs.saturating_mul(Ledger::RUN_BYTES)));
+        self.distinct_runs.set(self.rules.distinct.estimate().round());
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::warn!(%error, "metrics could not be rendered");
+        }
+        text
+    }
+
+    /// Adds what a sieve has seen.
+    pub fn add(&self, tally: &Tally) {
+        let observing = self.rules.mode == Mode::Observe;
+        for (i, n) in seen(&tally.judged) {
+            match &self.would_drop[i] {
+                Some(would_drop) if observing => would_drop.inc_by(n),
+                _ => self.judged[i].inc_by(n),
+            }
+        }
+        for (counters, counts) in [(&self.unjudged, &tally.unjudged[..]), (&self.frames, &tally.frames[..])] {
+            for (i, n) in seen(counts) {
+                counters[i].inc_by(n);
+            }
+        }
+        let departed = tally.departed;
+        let singles = [
+            (&self.started, tally.judged[Verdict::NewRun as usize]),
+            (&self.restarted, tally.judged[Verdict::Restarted as usize]),
+            (&self.rewritten, tally.rewritten),
+            (&self.evicted[0], departed.live),
+            (&self.evicted[1], departed.ended),
+            (&self.evicted[2], departed.expired),
+            (&self.returned, departed.returned),
+        ];
+        for (counter, n) in singles.into_iter().filter(|(_, n)| *n > 0) {
+            counter.inc_by(n.into());
+        }
+    }
+
+    /// Bytes that were read from a side.
+    pub fn bytes(&self, direction: Direction, n: u64) {
+        self.bytes[direction.index()].inc_by(n);
+    }
+
+    /// A side did not take what was sent for so long.
+    pub fn blocked(&self, direction: Direction, time: Duration) {
+        self.backpressure[direction.index()].inc_by(time.as_secs_f64());
+    }
+
+    /// A client was turned away.
+    pub fn reject(&self, reason: Rejection) {
+        self.rejected[reason.index()].inc();
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, class: Class) {
+        self.http_requests[class.index()].inc();
+    }
+
+    /// A relay has begun.
+    pub fn opened(&self, kind: Kind) {
+        self.connections[kind.index()].inc();
+        self.connections_total[kind.index()].inc();
+    }
+
+    /// A relay has ended.
+    pub fn ended(&self, kind: Kind, after: Duration) {
+        self.connections[kind.index()].dec();
+        self.connection_duration.observe(after.as_secs_f64());
+    }
+
+    /// A WebSocket was closed first by somebody, with a code.
+    pub fn closed(&self, by: Initiator, code: u16) {
+        let place = CLOSE_CODES.iter().position(|known| *known == code).unwrap_or(CLOSE_CODES.len() - 1);
+        self.closes[by.index()][place].inc();
+    }
+}
+
+fn seen(counts: &[u32]) -> impl Iterator<Item = (usize, u64)> {
+    counts.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (i, u64::from(*n)))
+}
+
+fn each<L: Label, T>(make: impl Fn(&'static str) -> T) -> Vec<T> {
+    L::ALL.iter().map(|label| make(label.name())).collect()
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(format!("seqgate_{name}"), help)
+}
+
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn register(&self, collector: impl Collector + 'static) -> prometheus::Result<()> {
+        self.0.register(Box::new(collector))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        let gauge = IntGauge::with_opts(options(name, help))?;
+        self.register(gauge.clone())?;
+        Ok(gauge)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        let gauges = IntGaugeVec::new(options(name, help), labels)?;
+        self.register(gauges.clone())?;
+        Ok(gauges)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        let counter = IntCounter::with_opts(options(name, help))?;
+        self.register(counter.clone())?;
+        Ok(counter)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+        let counters = IntCounterVec::new(options(name, help), labels)?;
+        self.register(counters.clone())?;
+        Ok(counters)
+    }
+
+    /// A counter for each value of a label.
+    fn family<L: Label>(&self, name: &str, help: &str, label: &str) -> prometheus::Result<Vec<IntCounter>> {
+        let counters = self.counters(name, help, &[label])?;
+        Ok(each::<L, _>(|value| counters.with_label_values(&[value])))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+        let common = options(name, help);
+        let histogram = Histogram::with_opts(HistogramOpts::from(common).buckets(buckets.to_vec()))?;
+        self.register(histogram.clone())?;
+        Ok(histogram)
+    }
+}

@@ -1,0 +1,251 @@
+//! The data path: two sockets, what was read of them already, and bytes that leave as they came.
+//!
+//! `pump.rs` is the loop of one direction, `strain.rs` what happens to its bytes; here the two directions are
+//! one connection, which ends for both sides the way it ended for one: FIN for FIN, RST for RST.
+
+mod pump;
+mod strain;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use self::pump::{Broken, Pump};
+use self::strain::{Ending, Strained, Unread};
+use crate::drain::{Draining, Phase};
+use crate::journal::Journal;
+use crate::metrics::{CLOSE_ABNORMAL, Initiator, Kind, Metrics};
+use crate::roster::{Membership, Roster};
+use crate::sieve::{Rules, Sieve};
+use crate::wire::MAX_HEAD;
+
+/// Close 1012 "service restart", as a server sends it.
+const RESTART: &[u8] = b"\x88\x11\x03\xf4service restart";
+/// The same, masked with zeros, as a client sends it.
+const RESTART_MASKED: &[u8] = b"\x88\x91\0\0\0\0\x03\xf4service restart";
+/// Goodbyes of many connections are spread over this time.
+const SPREAD: Duration = Duration::from_secs(1);
+/// How long a client may take for the frame that is on its way and for its answer to the Close.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How long the gateway may take to close its side.
+const GATEWAY_GOODBYE: Duration = Duration::from_millis(500);
+
+/// How long a drain takes at most, once connections are told to go.
+pub const CLOSING: Duration = Duration::from_millis(4000);
+
+/// What all relays share.
+pub struct Context {
+    /// The filter's rules.
+    pub rules: Arc<Rules>,
+    /// Where to count.
+    pub metrics: Arc<Metrics>,
+    /// Where live relays are listed.
+    pub roster: Arc<Roster>,
+    /// Where dropped events are reported.
+    pub journal: Arc<Journal>,
+    /// The zero of the filter's clock.
+    pub epoch: Instant,
+}
+
+impl Context {
+    /// Milliseconds since the epoch.
+    fn now(&self) -> u64 {
+        self.epoch.elapsed().as_millis() as u64
+    }
+
+    /// The time of a number of milliseconds, rounded up; `None` where that is beyond all clocks.
+    fn instant(&self, millis: u64) -> Option<Instant> {
+        self.epoch.checked_add(Duration::from_millis(millis.checked_add(1)?))
+    }
+}
+
+/// One end of a relay.
+pub struct Side {
+    /// The connection.
+    pub stream: TcpStream,
+    /// What was read from it already, behind the handshake.
+    pub early: Bytes,
+}
+
+/// What the bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// WebSocket of the control plane: frames that are judged.
+    Judged,
+    /// WebSocket with a protocol of its own: frames that only are followed.
+    Followed,
+    /// Anything.
+    Opaque,
+}
+
+impl Protocol {
+    fn kind(self) -> Kind {
+        if self == Self::Judged { Kind::Gateway } else { Kind::Tunnel }
+    }
+}
+
+/// What one relay can hold in memory at most, in bytes, besides the table of its runs: in both directions
+/// what was read at once and not taken by the other side, and a message that is not complete.
+#[must_use]
+pub fn buffer_bound(inspect_limit: usize) -> usize {
+    2 * pump::READ + inspect_limit + 2 * MAX_HEAD + 4 * 1024
+}
+
+/// Relays until both sides have ended, one has broken, or the process ends.
+pub async fn relay(
+    context: &Arc<Context>,
+    client: Side,
+    gateway: Side,
+    protocol: Protocol,
+    mut draining: Draining,
+) {
+    let membership = context.roster.join();
+    let kind = protocol.kind();
+    let _open = Open::new(&context.metrics, kind);
+    let sieve = match protocol {
+        Protocol::Judged => Some(Sieve::judging(Arc::clone(&context.rules))),
+        Protocol::Followed => Some(Sieve::following(Arc::clone(&context.rules))),
+        Protocol::Opaque => None,
+    };
+    let ending = Arc::new(Ending::default());
+    let mut relay = Relay {
+        up: Pump::new(Unread::new(context, sieve.is_some(), &ending)),
+        down: Pump::new(Strained::new(context, sieve, &membership.member, &ending)),
+        client: client.stream,
+        gateway: gateway.stream,
+    };
+    let time_to_go = async {
+        draining.reached(Phase::Closing).await;
+        sleep(place_in_spread(&membership)).await;
+    };
+    tokio::select! {
+        result = relay.run(&client.early, &gateway.early) => if let Err(initiator) = result {
+            ending.note(initiator, CLOSE_ABNORMAL);
+            relay.reset();
+        },
+        () = time_to_go => {
+            ending.note(Initiator::Seqgate, 1012);
+            if protocol != Protocol::Opaque {
+                // Whoever does not take part in the goodbye is left.
+                let _ = timeout(GOODBYE, relay.close_client()).await;
+                relay.close_gateway().await;
+            }
+        }
+    }
+    if protocol != Protocol::Opaque
+        && let Some((initiator, code)) = ending.get()
+    {
+        context.metrics.closed(initiator, code);
+    }
+}
+
+/// A place of its own for each relay, evenly spread, whatever their number (the golden ratio's multiples).
+fn place_in_spread(membership: &Membership) -> Duration {
+    let fraction = membership.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    SPREAD.mul_f64(fraction as f64 / f64::from(u32::MAX))
+}
+
+struct Relay {
+    up: Pump<Unread>,
+    down: Pump<Strained>,
+    client: TcpStream,
+    gateway: TcpStream,
+}
+
+impl Relay {
+    /// Both directions, until both have ended or one has broken; then says who broke it.
+    async fn run(&mut self, client_early: &[u8], gateway_early: &[u8]) -> Result<(), Initiator> {
+        let (mut from_client, mut to_client) = self.client.split();
+        let (mut from_gateway, mut to_gateway) = self.gateway.split();
+        let up = async {
+            self.up.run(client_early, &mut from_client, &mut to_gateway).await.map_err(
+                |broken| match broken {
+                    Broken::Source => Initiator::Client,
+                    Broken::Destination => Initiator::Gateway,
+                },
+            )
+        };
+        let down = async {
+            self.down.run(gateway_early, &mut from_gateway, &mut to_client).await.map_err(|broken| {
+                match broken {
+                    Broken::Source => Initiator::Gateway,
+                    Broken::Destination => Initiator::Client,
+                }
+            })
+        };
+        tokio::try_join!(up, down).map(|_| ())
+    }
+
+    /// Both sides see a reset.
+    fn reset(&self) {
+        for stream in [&self.client, &self.gateway] {
+            // On a connection that is gone already there is nothing to reset.
+            let _ = stream.set_zero_linger();
+        }
+    }
+
+    /// Lets the frame that is on its way to the client end, sends the Close behind it, and hands the client's
+    /// answer to the gateway.
+    async fn close_client(&mut self) -> Result<(), Broken> {
+        let (mut from_client, mut to_client) = self.client.split();
+        let (mut from_gateway, mut to_gateway) = self.gateway.split();
+        self.down.flush(from_gateway.as_ref(), &to_client).await?;
+        while !self.down.sift.at_boundary() && !self.down.sift.has_closed() {
+            if self.down.advance(&mut from_gateway, &mut to_client).await? == 0 {
+                return Ok(());
+            }
+            self.down.flush(from_gateway.as_ref(), &to_client).await?;
+        }
+        if !self.down.sift.has_closed() {
+            to_client.write_all(RESTART).await.map_err(|_| Broken::Destination)?;
+        }
+        while !self.up.sift.has_closed() {
+            if self.up.advance(&mut from_client, &mut to_gateway).await? == 0 {
+                break;
+            }
+        }
+        self.up.flush(from_client.as_ref(), &to_gateway).await
+    }
+
+    /// Tells the gateway if the client has not, and lets it close first, so that nothing it still sends turns
+    /// our end into a reset.
+    async fn close_gateway(&mut self) {
+        let unsaid = !self.up.sift.has_closed() && self.up.sift.at_boundary() && self.up.is_flushed();
+        let goodbye = async {
+            if unsaid {
+                self.gateway.write_all(RESTART_MASKED).await?;
+            }
+            self.gateway.shutdown().await?;
+            self.client.shutdown().await?;
+            let mut rest = [0; 4096];
+            while self.gateway.read(&mut rest).await? > 0 {}
+            std::io::Result::Ok(())
+        };
+        // A gateway that does not answer is left.
+        let _ = timeout(GATEWAY_GOODBYE, goodbye).await;
+    }
+}
+
+/// Counts a relay from its begin to its end, however it ends.
+struct Open<'a> {
+    metrics: &'a Metrics,
+    kind: Kind,
+    since: Instant,
+}
+
+impl<'a> Open<'a> {
+    fn new(metrics: &'a Metrics, kind: Kind) -> Self {
+        metrics.opened(kind);
+        Self { metrics, kind, since: Instant::now() }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.metrics.ended(self.kind, self.since.elapsed());
+    }
+}

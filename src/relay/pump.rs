@@ -1,0 +1,265 @@
+//! One direction of a relay: read, sift, write, and read again only when all of it was taken. That loop is the
+//! backpressure; there is no queue.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice};
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use crate::sieve::Step;
+
+/// Bytes read at once. Large, because what a relay costs is its system calls; shared by all connections of a
+/// worker thread, because it is empty between them.
+pub(crate) const READ: usize = 128 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+}
+
+/// What happens to the bytes of a direction on their way.
+pub(super) trait Sift {
+    /// New bytes are there.
+    fn tick(&mut self, read: usize);
+    /// As [`crate::sieve::Sieve::step`].
+    fn step(&mut self, window: &mut [u8]) -> Step;
+    /// All steps for the new bytes are done.
+    fn settle(&mut self);
+    /// The source has ended; what is held goes on as it is.
+    fn end(&mut self);
+    /// Time went by in which the destination did not take what it was sent.
+    fn blocked(&mut self, time: Duration);
+    /// When [`Sift::ring`] wants to be called, if at all. It may move, and moves only later while nothing is
+    /// read.
+    fn alarm(&self) -> Option<Instant>;
+    /// The alarm's time has come; steps may be possible that were not before.
+    fn ring(&mut self);
+}
+
+/// Whose connection broke.
+pub(super) enum Broken {
+    Source,
+    Destination,
+}
+
+/// One direction. Its state survives when the future that drives it is dropped.
+pub(super) struct Pump<S> {
+    pub(super) sift: S,
+    /// `held[written..decided]` waits to be written, `held[decided..]` to be decided about;
+    /// `written <= decided <= held.len()`. No memory while it is empty.
+    held: Vec<u8>,
+    written: usize,
+    decided: usize,
+}
+
+impl<S: Sift> Pump<S> {
+    pub(super) fn new(sift: S) -> Self {
+        Self { sift, held: Vec::new(), written: 0, decided: 0 }
+    }
+
+    /// Moves bytes that were read before the relay began, then all that comes, until the source ends; then
+    /// ends the destination's direction too.
+    pub(super) async fn run(
+        &mut self,
+        early: &[u8],
+        from: &mut ReadHalf<'_>,
+        to: &mut WriteHalf<'_>,
+    ) -> Result<(), Broken> {
+        if !early.is_empty() {
+            self.take(&mut early.to_vec(), to)?;
+        }
+        while self.advance(from, to).await? > 0 {}
+        self.finish(from, to).await
+    }
+
+    /// One round: writes what waits, then reads and sifts once. Returns how much was read, 0 at the end.
+    pub(super) async fn advance(
+        &mut self,
+        from: &mut ReadHalf<'_>,
+        to: &mut WriteHalf<'_>,
+    ) -> Result<usize, Broken> {
+        loop {
+            self.flush(from.as_ref(), to).await?;
+            let alarm = self.sift.alarm();
+            tokio::select! {
+                biased;
+                read = poll_fn(|cx| self.poll_read(cx, from, to)) => return read,
+                () = at(alarm) => {
+                    self.sift.ring();
+                    self.take(&mut [], to)?;
+                }
+            }
+        }
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut ReadHalf<'_>,
+        to: &WriteHalf<'_>,
+    ) -> Poll<Result<usize, Broken>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut buffer = ReadBuf::new(scratch);
+            match Pin::new(from).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::Source)),
+                Poll::Ready(Ok(())) => {}
+            }
+            let chunk = buffer.filled_mut();
+            if !chunk.is_empty() {
+                self.take(chunk, to)?;
+            }
+            Poll::Ready(Ok(chunk.len()))
+        })
+    }
+
+    /// Sifts new bytes and writes what may leave, as far as it is taken at once. Nothing may be waiting.
+    fn take(&mut self, chunk: &mut [u8], to: &WriteHalf<'_>) -> Result<(), Broken> {
+        self.sift.tick(chunk.len());
+        let (leaves, undecided) = self.sift_chunk(chunk);
+        self.sift.settle();
+        let written = match try_write(to, &self.held[..self.decided], &chunk[leaves.clone()]) {
+            Ok(n) => n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => return Err(Broken::Destination),
+        };
+        let of_held = written.min(self.decided);
+        self.held.drain(..of_held);
+        self.decided -= of_held;
+        if self.held.len() == self.decided {
+            self.held.extend_from_slice(&chunk[leaves.start + (written - of_held)..leaves.end]);
+            self.decided = self.held.len();
+            self.held.extend_from_slice(&chunk[undecided..]);
+        }
+        self.tidy();
+        Ok(())
+    }
+
+    /// Decides about the held bytes and then about the chunk. Where a message was begun in earlier chunks, only
+    /// what it still needs is copied behind them. Returns where in the chunk the bytes that leave have been
+    /// put together, and where those begin that can't be decided about yet.
+    fn sift_chunk(&mut self, chunk: &mut [u8]) -> (Range<usize>, usize) {
+        let mut at = 0;
+        while self.decided < self.held.len() {
+            match self.sift.step(&mut self.held[self.decided..]) {
+                Step::Pass(n) => self.decided += n,
+                Step::Drop(n, _) => drop(self.held.drain(self.decided..self.decided + n)),
+                Step::More(needed) => {
+                    let missing = needed.saturating_sub(self.held.len() - self.decided).max(1);
+                    let more = missing.min(chunk.len() - at);
+                    if more == 0 {
+                        return (at..at, at);
+                    }
+                    self.held.extend_from_slice(&chunk[at..at + more]);
+                    at += more;
+                }
+            }
+        }
+        let start = at;
+        let mut end = at;
+        while at < chunk.len() {
+            match self.sift.step(&mut chunk[at..]) {
+                Step::Pass(n) => {
+                    if end != at {
+                        chunk.copy_within(at..at + n, end);
+                    }
+                    end += n;
+                    at += n;
+                }
+                Step::Drop(n, _) => at += n,
+                Step::More(_) => break,
+            }
+        }
+        (start..end, at)
+    }
+
+    /// Waits until the destination has taken all that may leave. A source that breaks meanwhile is noticed.
+    pub(super) async fn flush(&mut self, from: &TcpStream, to: &WriteHalf<'_>) -> Result<(), Broken> {
+        if self.written == self.decided {
+            return Ok(());
+        }
+        let mut blocked = Blocked { sift: &mut self.sift, since: Instant::now() };
+        while self.written < self.decided {
+            match to.try_write(&self.held[self.written..self.decided]) {
+                Ok(n) => self.written += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    tokio::select! {
+                        biased;
+                        ready = to.writable() => ready.map_err(|_| Broken::Destination)?,
+                        _ = from.ready(Interest::ERROR) => return Err(Broken::Source),
+                    }
+                    blocked.lap();
+                }
+                Err(_) => return Err(Broken::Destination),
+            }
+        }
+        drop(blocked);
+        self.held.drain(..self.written);
+        self.decided = 0;
+        self.written = 0;
+        self.tidy();
+        Ok(())
+    }
+
+    /// The source has ended: what is held goes on as it is, then the end itself.
+    async fn finish(&mut self, from: &ReadHalf<'_>, to: &mut WriteHalf<'_>) -> Result<(), Broken> {
+        self.sift.end();
+        self.decided = self.held.len();
+        self.flush(from.as_ref(), to).await?;
+        to.shutdown().await.map_err(|_| Broken::Destination)
+    }
+
+    /// Nothing that was forwarded is still on its way through here.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.written == self.decided
+    }
+
+    fn tidy(&mut self) {
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
+    }
+}
+
+/// Two slices in one call, or one where that does.
+fn try_write(to: &WriteHalf<'_>, first: &[u8], second: &[u8]) -> io::Result<usize> {
+    match (first.is_empty(), second.is_empty()) {
+        (true, true) => Ok(0),
+        (true, false) => to.try_write(second),
+        (false, true) => to.try_write(first),
+        (false, false) => to.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]),
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reports the time spent waiting, also where the waiting is given up.
+struct Blocked<'a, S: Sift> {
+    sift: &'a mut S,
+    since: Instant,
+}
+
+impl<S: Sift> Blocked<'_, S> {
+    fn lap(&mut self) {
+        let now = Instant::now();
+        self.sift.blocked(now - self.since);
+        self.since = now;
+    }
+}
+
+impl<S: Sift> Drop for Blocked<'_, S> {
+    fn drop(&mut self) {
+        self.lap();
+    }
+}

@@ -1,0 +1,202 @@
+//! What the two directions do with their bytes: gateway to client goes through the sieve, client to gateway is
+//! not read beyond its frame heads.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::Context;
+use super::pump::Sift;
+use crate::metrics::{CLOSE_ABNORMAL, CLOSE_NO_CODE, Direction, Initiator, Label};
+use crate::roster::Member;
+use crate::sieve::{Sieve, Step};
+use crate::wire::Follower;
+
+/// How long a control frame waits behind fragments that are gathered, at most. Long enough for a message that
+/// is on its way, and nothing beside the 25 s in which a gateway wants its pong.
+const CONTROL_WAIT: Duration = Duration::from_millis(100);
+
+/// Who ended a relay: whoever was first is kept.
+#[derive(Default)]
+pub(super) struct Ending(AtomicU32);
+
+impl Ending {
+    pub(super) fn note(&self, by: Initiator, code: u16) {
+        let word = (by.index() as u32 + 1) << 16 | u32::from(code);
+        // An error says that somebody was first.
+        let _ = self.0.compare_exchange(0, word, Relaxed, Relaxed);
+    }
+
+    pub(super) fn get(&self) -> Option<(Initiator, u16)> {
+        let word = self.0.load(Relaxed);
+        let by = Initiator::ALL.get((word >> 16).checked_sub(1)? as usize)?;
+        Some((*by, word as u16))
+    }
+
+    fn note_close(&self, by: Initiator, close: Option<Option<u16>>) {
+        if let Some(code) = close {
+            self.note(by, code.unwrap_or(CLOSE_NO_CODE));
+        }
+    }
+}
+
+/// Client to gateway.
+pub(super) struct Unread {
+    context: Arc<Context>,
+    /// None where the bytes are not frames.
+    pub(super) frames: Option<Follower>,
+    ending: Arc<Ending>,
+}
+
+impl Unread {
+    pub(super) fn new(context: &Arc<Context>, frames: bool, ending: &Arc<Ending>) -> Self {
+        Self {
+            context: Arc::clone(context),
+            frames: frames.then(Follower::default),
+            ending: Arc::clone(ending),
+        }
+    }
+
+    pub(super) fn has_closed(&self) -> bool {
+        self.frames.as_ref().is_some_and(|frames| frames.close().is_some())
+    }
+
+    pub(super) fn at_boundary(&self) -> bool {
+        self.frames.as_ref().is_some_and(Follower::at_boundary)
+    }
+}
+
+impl Sift for Unread {
+    fn tick(&mut self, read: usize) {
+        self.context.metrics.bytes(Direction::ToGateway, read as u64);
+    }
+
+    fn step(&mut self, window: &mut [u8]) -> Step {
+        if let Some(frames) = &mut self.frames {
+            frames.follow(window);
+            self.ending.note_close(Initiator::Client, frames.close());
+        }
+        Step::Pass(window.len())
+    }
+
+    fn settle(&mut self) {}
+
+    fn end(&mut self) {
+        self.ending.note(Initiator::Client, CLOSE_ABNORMAL);
+    }
+
+    fn blocked(&mut self, time: Duration) {
+        self.context.metrics.blocked(Direction::ToGateway, time);
+    }
+
+    fn alarm(&self) -> Option<Instant> {
+        None
+    }
+
+    fn ring(&mut self) {}
+}
+
+/// Gateway to client.
+pub(super) struct Strained {
+    context: Arc<Context>,
+    /// None where the bytes are not frames.
+    pub(super) sieve: Option<Sieve>,
+    member: Weak<Member>,
+    ending: Arc<Ending>,
+    /// Milliseconds since the process began, as of the newest bytes.
+    now: u64,
+    runs: usize,
+    expiry: Option<Instant>,
+    control_deadline: Option<Instant>,
+}
+
+impl Strained {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        sieve: Option<Sieve>,
+        member: &Arc<Member>,
+        ending: &Arc<Ending>,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            sieve,
+            member: Arc::downgrade(member),
+            ending: Arc::clone(ending),
+            now: 0,
+            runs: 0,
+            expiry: None,
+            control_deadline: None,
+        }
+    }
+
+    pub(super) fn at_boundary(&self) -> bool {
+        self.sieve.as_ref().is_some_and(Sieve::at_boundary)
+    }
+
+    pub(super) fn has_closed(&self) -> bool {
+        self.sieve.as_ref().is_some_and(|sieve| sieve.close().is_some())
+    }
+}
+
+impl Sift for Strained {
+    fn tick(&mut self, read: usize) {
+        self.now = self.context.now();
+        self.context.metrics.bytes(Direction::ToClient, read as u64);
+    }
+
+    fn step(&mut self, window: &mut [u8]) -> Step {
+        let Some(sieve) = &mut self.sieve else {
+            return Step::Pass(window.len());
+        };
+        let step = sieve.step(window, self.now);
+        if let Step::Drop(_, Some(dropped)) = step {
+            self.context.journal.report(dropped);
+        }
+        step
+    }
+
+    fn settle(&mut self) {
+        let Some(sieve) = &mut self.sieve else { return };
+        self.context.metrics.add(&sieve.take_tally());
+        self.ending.note_close(Initiator::Gateway, sieve.close());
+        if sieve.runs() != self.runs {
+            self.runs = sieve.runs();
+            if let Some(member) = self.member.upgrade() {
+                member.runs.store(self.runs, Relaxed);
+            }
+        }
+        // A run that is heard of expires later: one look when the first would have expired is enough.
+        if self.expiry.is_none() {
+            self.expiry = sieve.next_expiry().and_then(|at| self.context.instant(at));
+        }
+        self.control_deadline = if sieve.control_waits() {
+            self.control_deadline.or_else(|| Instant::now().checked_add(CONTROL_WAIT))
+        } else {
+            None
+        };
+    }
+
+    fn end(&mut self) {
+        self.ending.note(Initiator::Gateway, CLOSE_ABNORMAL);
+    }
+
+    fn blocked(&mut self, time: Duration) {
+        self.context.metrics.blocked(Direction::ToClient, time);
+    }
+
+    fn alarm(&self) -> Option<Instant> {
+        [self.expiry, self.control_deadline].into_iter().flatten().min()
+    }
+
+    fn ring(&mut self) {
+        let Some(sieve) = &mut self.sieve else { return };
+        let now = Instant::now();
+        if self.control_deadline.is_some_and(|at| at <= now) {
+            sieve.give_up();
+        }
+        if self.expiry.is_some_and(|at| at <= now) {
+            sieve.expire(self.context.now());
+            self.expiry = None;
+        }
+    }
+}
