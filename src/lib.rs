@@ -6,7 +6,7 @@
 //!    says), [`filter`] (the rule table), [`distinct`] (how many different runs), [`sieve`] (bytes in, steps
 //!    out).
 //! 1. Observing: [`roster`], [`metrics`], [`journal`], [`telemetry`], [`drain`].
-//! 2. The data path: [`relay`].
+//! 2. The data path: [`socket`], [`relay`].
 //! 3. Doors: [`upstream`], [`front`], [`admin`].
 //! 4. Assembly: [`config`], [`app`], [`demo`], [`cli`].
 
@@ -26,6 +26,7 @@ pub mod metrics;
 pub mod relay;
 pub mod roster;
 pub mod sieve;
+pub mod socket;
 pub mod telemetry;
 pub mod upstream;
 pub mod wire;

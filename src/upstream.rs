@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use crate::socket;
+
 /// Where the gateway listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -56,8 +58,7 @@ pub async fn connect(upstream: &Upstream, limit: Duration) -> Result<(TcpStream,
     let start = Instant::now();
     let attempt = async {
         let stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
-        // Small frames must not wait for each other's acknowledgement.
-        stream.set_nodelay(true)?;
+        socket::tune(&stream);
         Ok(stream)
     };
     match tokio::time::timeout(limit, attempt).await {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The map of `src/lib.rs`, lowest layer first.
-const ORDER: [&str; 19] = [
+const ORDER: [&str; 20] = [
     "wire",
     "json",
     "event",
@@ -19,6 +19,7 @@ const ORDER: [&str; 19] = [
     "journal",
     "telemetry",
     "drain",
+    "socket",
     "relay",
     "upstream",
     "front",

@@ -16,7 +16,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hyper::body::Incoming;
@@ -32,10 +32,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::answer::{Body, Own};
 use self::doorman::{Doorman, Visit};
 use self::forward::{Kept, Outgoing};
+use self::upgrade::Asks;
 use crate::drain::{Draining, Phase};
 use crate::metrics::Class;
 use crate::relay::{self, Context, Protocol, Side};
-use crate::upstream::{self, Upstream};
+use crate::socket;
+use crate::upstream::{self, Unreachable, Upstream};
 
 /// Buffer of hyper for one direction of a connection; a head of 64 KiB has to fit.
 const HTTP_BUFFER: usize = 128 * 1024;
@@ -43,6 +45,9 @@ const HTTP_BUFFER: usize = 128 * 1024;
 const TURNED_AWAY: usize = 64;
 /// The longest pause after an error of accept, for instance when there are no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// A gateway that can't be reached is mentioned so often in the log, at most.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// What a connection can hold in memory at most while it speaks HTTP, in bytes: a head, and hyper's buffers
 /// for both directions on both sides.
@@ -70,6 +75,7 @@ pub struct Front {
     relay: Arc<Context>,
     room: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
+    complained: Mutex<Option<Instant>>,
     server: hyper::server::conn::http1::Builder,
     client: hyper::client::conn::http1::Builder,
 }
@@ -108,6 +114,7 @@ impl Front {
         Self {
             room: Arc::new(Semaphore::new(settings.max_connections)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
+            complained: Mutex::default(),
             settings,
             relay,
             server,
@@ -141,8 +148,7 @@ impl Front {
     }
 
     fn welcome(self: &Arc<Self>, mut stream: TcpStream, peer: SocketAddr, draining: &Draining) {
-        // Where this fails, the connection is gone already, and reading will say so.
-        let _ = stream.set_nodelay(true);
+        socket::tune(&stream);
         if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
             tokio::spawn(Arc::clone(self).connection(stream, peer, draining.clone(), permit));
             return;
@@ -231,9 +237,13 @@ impl Front {
     async fn request(&self, guest: &Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
         guest.visit.set_in_flight(true);
         let mut outcome = Outcome { front: self, class: Class::Canceled };
-        let result = match upgrade::asked(self, &request) {
-            Some(protocol) => upgrade::upgrade(self, guest, request, protocol).await,
-            None => forward::forward(self, guest, request).await,
+        let result = match upgrade::asks(self, &request) {
+            Asks::ForNothing => forward::forward(self, guest, request).await,
+            Asks::InVain => {
+                guest.visit.set_upgrade_refused();
+                forward::forward(self, guest, request).await
+            }
+            Asks::For(protocol) => upgrade::upgrade(self, guest, request, protocol).await,
         };
         let response = result.unwrap_or_else(|own| {
             self.relay.metrics.reject(own.rejection);
@@ -244,12 +254,21 @@ impl Front {
         response
     }
 
+    /// Says in the log that the gateway can't be reached, but not for every client that finds out.
+    fn complain(&self, why: &Unreachable) {
+        let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
+            *last = Some(Instant::now());
+            tracing::warn!(upstream = %self.settings.upstream, "{why}");
+        }
+    }
+
     /// A connection to the gateway that speaks HTTP.
     async fn connect_http(&self) -> Result<SendRequest<Outgoing>, Own> {
         let (stream, time) = upstream::connect(&self.settings.upstream, self.settings.connect_timeout)
             .await
             .map_err(|why| {
-                tracing::warn!(upstream = %self.settings.upstream, "{why}");
+                self.complain(&why);
                 Own::unreachable(&why)
             })?;
         self.relay.metrics.upstream_connect.observe(time.as_secs_f64());

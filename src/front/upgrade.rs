@@ -13,19 +13,32 @@ use super::forward::{Outgoing, answer, unanswered};
 use super::{Front, Guest, headers};
 use crate::relay::{Protocol, Side};
 
-/// What an upgrade request asks for; `None` where it is to be answered as if it asked for nothing.
-fn protocol(request: &Request<Incoming>, tunnel_paths: &[String]) -> Option<Protocol> {
-    let asked = upgrade_of(request.headers())?;
-    if request.version() != Version::HTTP_11 || asked.eq_ignore_ascii_case(b"h2c") {
-        // h2c would carry requests past every rule of this front.
-        return None;
+/// What a request asks for.
+pub(super) enum Asks {
+    /// An answer.
+    ForNothing,
+    /// An upgrade that does not pass: it is answered as if it asked for nothing.
+    InVain,
+    /// An upgrade.
+    For(Protocol),
+}
+
+/// What a request asks for.
+pub(super) fn asks(front: &Front, request: &Request<Incoming>) -> Asks {
+    let Some(upgrade) = upgrade_of(request.headers()).filter(|_| request.version() == Version::HTTP_11)
+    else {
+        return Asks::ForNothing;
+    };
+    if upgrade.eq_ignore_ascii_case(b"h2c") {
+        // It would carry requests past every rule of this front.
+        return Asks::InVain;
     }
-    if request.method() != Method::GET || !asked.eq_ignore_ascii_case(b"websocket") {
-        return Some(Protocol::Opaque);
+    if request.method() != Method::GET || !upgrade.eq_ignore_ascii_case(b"websocket") {
+        return Asks::For(Protocol::Opaque);
     }
     let path = request.uri().path();
-    let tunneled = tunnel_paths.iter().any(|prefix| path.starts_with(prefix.as_str()));
-    Some(if tunneled { Protocol::Followed } else { Protocol::Judged })
+    let tunneled = front.settings.tunnel_paths.iter().any(|prefix| path.starts_with(prefix.as_str()));
+    Asks::For(if tunneled { Protocol::Followed } else { Protocol::Judged })
 }
 
 /// The value of `Upgrade`, where `Connection` confirms it.
@@ -36,11 +49,6 @@ fn upgrade_of(headers: &HeaderMap) -> Option<&[u8]> {
         .flat_map(|line| line.as_bytes().split(|b| *b == b','))
         .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
     headers.get(UPGRADE).filter(|_| confirmed).map(|value| value.as_bytes().trim_ascii())
-}
-
-/// Whether a request asks for an upgrade, and for which.
-pub(super) fn asked(front: &Front, request: &Request<Incoming>) -> Option<Protocol> {
-    protocol(request, &front.settings.tunnel_paths)
 }
 
 /// Asks the gateway for the upgrade. If it agrees, the relay is left with the guest for when the client has

@@ -34,6 +34,10 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// How long the gateway may take to close its side.
 const GATEWAY_GOODBYE: Duration = Duration::from_millis(500);
 
+/// How long a client may be silent once the gateway has ended its side. A gateway's own system gives it as long
+/// (Linux: tcp_fin_timeout); without a limit here, clients that never close would keep their places for ever.
+const HALF_CLOSED: Duration = Duration::from_secs(60);
+
 /// How long a drain takes at most, once connections are told to go.
 pub const CLOSING: Duration = Duration::from_millis(4000);
 
@@ -123,7 +127,7 @@ pub async fn relay(
         sleep(place_in_spread(&membership)).await;
     };
     tokio::select! {
-        result = relay.run(&client.early, &gateway.early) => if let Err(initiator) = result {
+        result = relay.run(&client.early, &gateway.early, &ending) => if let Err(initiator) = result {
             ending.note(initiator, CLOSE_ABNORMAL);
             relay.reset();
         },
@@ -158,26 +162,38 @@ struct Relay {
 
 impl Relay {
     /// Both directions, until both have ended or one has broken; then says who broke it.
-    async fn run(&mut self, client_early: &[u8], gateway_early: &[u8]) -> Result<(), Initiator> {
+    async fn run(
+        &mut self,
+        client_early: &[u8],
+        gateway_early: &[u8],
+        ending: &Ending,
+    ) -> Result<(), Initiator> {
         let (mut from_client, mut to_client) = self.client.split();
         let (mut from_gateway, mut to_gateway) = self.gateway.split();
-        let up = async {
-            self.up.run(client_early, &mut from_client, &mut to_gateway).await.map_err(
-                |broken| match broken {
-                    Broken::Source => Initiator::Client,
-                    Broken::Destination => Initiator::Gateway,
-                },
-            )
+        let up = self.up.run(client_early, &mut from_client, &mut to_gateway);
+        let down = self.down.run(gateway_early, &mut from_gateway, &mut to_client);
+        tokio::pin!(up, down);
+        let blame = |broken, source, destination| match broken {
+            Broken::Source => source,
+            Broken::Destination => destination,
         };
-        let down = async {
-            self.down.run(gateway_early, &mut from_gateway, &mut to_client).await.map_err(|broken| {
-                match broken {
-                    Broken::Source => Initiator::Gateway,
-                    Broken::Destination => Initiator::Client,
+        tokio::select! {
+            result = &mut up => {
+                result.map_err(|b| blame(b, Initiator::Client, Initiator::Gateway))?;
+                down.await.map_err(|b| blame(b, Initiator::Gateway, Initiator::Client))
+            }
+            result = &mut down => {
+                result.map_err(|b| blame(b, Initiator::Gateway, Initiator::Client))?;
+                loop {
+                    let heard = ending.heard_of_client();
+                    match timeout(HALF_CLOSED, &mut up).await {
+                        Ok(result) => break result.map_err(|b| blame(b, Initiator::Client, Initiator::Gateway)),
+                        Err(_) if ending.heard_of_client() == heard => break Err(Initiator::Gateway),
+                        Err(_) => {}
+                    }
                 }
-            })
-        };
-        tokio::try_join!(up, down).map(|_| ())
+            }
+        }
     }
 
     /// Both sides see a reset.

@@ -6,12 +6,13 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::{Sleep, sleep_until};
 
 use crate::sieve::Step;
 
@@ -35,8 +36,7 @@ pub(super) trait Sift {
     fn end(&mut self);
     /// Time went by in which the destination did not take what it was sent.
     fn blocked(&mut self, time: Duration);
-    /// When [`Sift::ring`] wants to be called, if at all. It may move, and moves only later while nothing is
-    /// read.
+    /// When [`Sift::ring`] wants to be called, if at all.
     fn alarm(&self) -> Option<Instant>;
     /// The alarm's time has come; steps may be possible that were not before.
     fn ring(&mut self);
@@ -56,11 +56,20 @@ pub(super) struct Pump<S> {
     held: Vec<u8>,
     written: usize,
     decided: usize,
+    /// The sift's alarm, kept between reads: setting a timer costs more than leaving it.
+    clock: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+/// What one round of a pump brought.
+enum Round {
+    /// So many bytes; 0 at the end.
+    Read(usize),
+    Alarm,
 }
 
 impl<S: Sift> Pump<S> {
     pub(super) fn new(sift: S) -> Self {
-        Self { sift, held: Vec::new(), written: 0, decided: 0 }
+        Self { sift, held: Vec::new(), written: 0, decided: 0, clock: None }
     }
 
     /// Moves bytes that were read before the relay began, then all that comes, until the source ends; then
@@ -86,11 +95,9 @@ impl<S: Sift> Pump<S> {
     ) -> Result<usize, Broken> {
         loop {
             self.flush(from.as_ref(), to).await?;
-            let alarm = self.sift.alarm();
-            tokio::select! {
-                biased;
-                read = poll_fn(|cx| self.poll_read(cx, from, to)) => return read,
-                () = at(alarm) => {
+            match poll_fn(|cx| self.poll_round(cx, from, to)).await? {
+                Round::Read(n) => return Ok(n),
+                Round::Alarm => {
                     self.sift.ring();
                     self.take(&mut [], to)?;
                 }
@@ -98,13 +105,13 @@ impl<S: Sift> Pump<S> {
         }
     }
 
-    fn poll_read(
+    fn poll_round(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut ReadHalf<'_>,
         to: &WriteHalf<'_>,
-    ) -> Poll<Result<usize, Broken>> {
-        SCRATCH.with_borrow_mut(|scratch| {
+    ) -> Poll<Result<Round, Broken>> {
+        let read = SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             match Pin::new(from).poll_read(cx, &mut buffer) {
                 Poll::Pending => return Poll::Pending,
@@ -115,8 +122,23 @@ impl<S: Sift> Pump<S> {
             if !chunk.is_empty() {
                 self.take(chunk, to)?;
             }
-            Poll::Ready(Ok(chunk.len()))
-        })
+            Poll::Ready(Ok(Round::Read(chunk.len())))
+        });
+        if read.is_pending() && self.poll_alarm(cx).is_ready() {
+            return Poll::Ready(Ok(Round::Alarm));
+        }
+        read
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(alarm) = self.sift.alarm() else { return Poll::Pending };
+        let clock = match &mut self.clock {
+            Some((at, clock)) if *at == alarm => clock,
+            other => &mut other.insert((alarm, Box::pin(sleep_until(alarm.into())))).1,
+        };
+        ready!(clock.as_mut().poll(cx));
+        self.clock = None;
+        Poll::Ready(())
     }
 
     /// Sifts new bytes and writes what may leave, as far as it is taken at once. Nothing may be waiting.
@@ -234,13 +256,6 @@ fn try_write(to: &WriteHalf<'_>, first: &[u8], second: &[u8]) -> io::Result<usiz
         (true, false) => to.try_write(second),
         (false, true) => to.try_write(first),
         (false, false) => to.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]),
-    }
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the two directions do with their bytes: gateway to client goes through the sieve, client to gateway is
 //! not read beyond its frame heads.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,21 +16,30 @@ use crate::wire::Follower;
 /// is on its way, and nothing beside the 25 s in which a gateway wants its pong.
 const CONTROL_WAIT: Duration = Duration::from_millis(100);
 
-/// Who ended a relay: whoever was first is kept.
+/// What the two directions of a relay know together.
 #[derive(Default)]
-pub(super) struct Ending(AtomicU32);
+pub(super) struct Ending {
+    /// Who ended the relay and with which code: whoever was first is kept.
+    first: AtomicU32,
+    /// Bytes that the client has sent.
+    from_client: AtomicU64,
+}
 
 impl Ending {
     pub(super) fn note(&self, by: Initiator, code: u16) {
         let word = (by.index() as u32 + 1) << 16 | u32::from(code);
         // An error says that somebody was first.
-        let _ = self.0.compare_exchange(0, word, Relaxed, Relaxed);
+        let _ = self.first.compare_exchange(0, word, Relaxed, Relaxed);
     }
 
     pub(super) fn get(&self) -> Option<(Initiator, u16)> {
-        let word = self.0.load(Relaxed);
+        let word = self.first.load(Relaxed);
         let by = Initiator::ALL.get((word >> 16).checked_sub(1)? as usize)?;
         Some((*by, word as u16))
+    }
+
+    pub(super) fn heard_of_client(&self) -> u64 {
+        self.from_client.load(Relaxed)
     }
 
     fn note_close(&self, by: Initiator, close: Option<Option<u16>>) {
@@ -69,6 +78,7 @@ impl Unread {
 impl Sift for Unread {
     fn tick(&mut self, read: usize) {
         self.context.metrics.bytes(Direction::ToGateway, read as u64);
+        self.ending.from_client.fetch_add(read as u64, Relaxed);
     }
 
     fn step(&mut self, window: &mut [u8]) -> Step {
