@@ -59,7 +59,7 @@ pub enum Unjudged {
     Binary,
     /// A reserved bit was set (a compressed message, for instance), or the frame was masked.
     Extended,
-    /// Fragments that did not belong together, or that kept a control frame waiting.
+    /// Its rest did not come in time, or something came between its fragments.
     Interrupted,
 }
 
@@ -440,13 +440,25 @@ impl Sieve {
         matches!(self.state, State::Gathering { control_waits: true, .. })
     }
 
-    /// Ends the gathering of a fragmented message, if there is one: it goes on unjudged. For when a control
-    /// frame has waited long enough.
-    pub fn give_up(&mut self) {
-        if let State::Gathering { whole, .. } = self.state
-            && whole > 0
-        {
-            let _ = self.release(whole, Unjudged::Interrupted);
+    /// For when the undecided bytes in the window have waited long enough: they go on unjudged, with the rest of
+    /// their message. A frame whose head is not complete takes everything behind it with it.
+    pub fn give_up(&mut self, window: &[u8]) {
+        match self.state {
+            State::Gathering { whole, .. } if whole > 0 => {
+                let _ = self.release(whole, Unjudged::Interrupted);
+            }
+            State::Boundary | State::Gathering { .. } => match wire::head(window) {
+                Parse::Head(head) => {
+                    self.count_frame(head);
+                    if !head.opcode.is_control() {
+                        self.count_unjudged(Unjudged::Interrupted);
+                        self.in_unjudged = !head.fin;
+                    }
+                    self.state = State::Passing(head.frame());
+                }
+                Parse::More(_) | Parse::Broken => self.state = State::Opaque,
+            },
+            State::Passing(_) | State::Dropping(_) | State::Opaque => {}
         }
     }
 

@@ -19,7 +19,7 @@ pub(super) type Body = Either<Full<Bytes>, Relayed>;
 /// How long a client that was turned away may take to read why.
 const LINGER: Duration = Duration::from_secs(1);
 /// What it may still send meanwhile, in bytes.
-const LINGER_BYTES: usize = 1024 * 1024;
+const LINGER_BYTES: u64 = 1024 * 1024;
 /// Seconds after which a client that met a limit may try again.
 const RETRY_SECONDS: u32 = 1;
 
@@ -107,15 +107,7 @@ impl Own {
         let _ = timeout(LINGER, async {
             stream.write_all(text.as_bytes()).await?;
             stream.shutdown().await?;
-            let mut rest = [0; 4096];
-            let mut total = 0;
-            while total < LINGER_BYTES {
-                match stream.read(&mut rest).await? {
-                    0 => break,
-                    n => total += n,
-                }
-            }
-            std::io::Result::Ok(())
+            tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
         })
         .await;
     }

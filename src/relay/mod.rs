@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -237,9 +237,7 @@ impl Relay {
             }
             self.gateway.shutdown().await?;
             self.client.shutdown().await?;
-            let mut rest = [0; 4096];
-            while self.gateway.read(&mut rest).await? > 0 {}
-            std::io::Result::Ok(())
+            tokio::io::copy(&mut self.gateway, &mut tokio::io::sink()).await
         };
         // A gateway that does not answer is left.
         let _ = timeout(GATEWAY_GOODBYE, goodbye).await;

@@ -30,16 +30,16 @@ pub(super) trait Sift {
     fn tick(&mut self, read: usize);
     /// As [`crate::sieve::Sieve::step`].
     fn step(&mut self, window: &mut [u8]) -> Step;
-    /// All steps for the new bytes are done.
-    fn settle(&mut self);
+    /// All steps for the new bytes are done; whether there are bytes that could not be decided about.
+    fn settle(&mut self, undecided: bool);
     /// The source has ended; what is held goes on as it is.
     fn end(&mut self);
     /// Time went by in which the destination did not take what it was sent.
     fn blocked(&mut self, time: Duration);
     /// When [`Sift::ring`] wants to be called, if at all.
     fn alarm(&self) -> Option<Instant>;
-    /// The alarm's time has come; steps may be possible that were not before.
-    fn ring(&mut self);
+    /// The alarm's time has come; steps for the undecided bytes may be possible that were not before.
+    fn ring(&mut self, undecided: &[u8]);
 }
 
 /// Whose connection broke.
@@ -98,7 +98,7 @@ impl<S: Sift> Pump<S> {
             match poll_fn(|cx| self.poll_round(cx, from, to)).await? {
                 Round::Read(n) => return Ok(n),
                 Round::Alarm => {
-                    self.sift.ring();
+                    self.sift.ring(&self.held[self.decided..]);
                     self.take(&mut [], to)?;
                 }
             }
@@ -132,10 +132,11 @@ impl<S: Sift> Pump<S> {
 
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(alarm) = self.sift.alarm() else { return Poll::Pending };
-        let clock = match &mut self.clock {
-            Some((at, clock)) if *at == alarm => clock,
-            other => &mut other.insert((alarm, Box::pin(sleep_until(alarm.into())))).1,
-        };
+        let (at, clock) = self.clock.get_or_insert_with(|| (alarm, Box::pin(sleep_until(alarm.into()))));
+        if *at != alarm {
+            *at = alarm;
+            clock.as_mut().reset(alarm.into());
+        }
         ready!(clock.as_mut().poll(cx));
         self.clock = None;
         Poll::Ready(())
@@ -145,7 +146,7 @@ impl<S: Sift> Pump<S> {
     fn take(&mut self, chunk: &mut [u8], to: &WriteHalf<'_>) -> Result<(), Broken> {
         self.sift.tick(chunk.len());
         let (leaves, undecided) = self.sift_chunk(chunk);
-        self.sift.settle();
+        self.sift.settle(undecided < chunk.len() || self.decided < self.held.len());
         let written = match try_write(to, &self.held[..self.decided], &chunk[leaves.clone()]) {
             Ok(n) => n,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,

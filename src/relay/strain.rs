@@ -14,7 +14,10 @@ use crate::wire::Follower;
 
 /// How long a control frame waits behind fragments that are gathered, at most. Long enough for a message that
 /// is on its way, and nothing beside the 25 s in which a gateway wants its pong.
-const CONTROL_WAIT: Duration = Duration::from_millis(100);
+const CONTROL_WAIT: u64 = 100;
+/// How long other bytes are kept while nothing comes behind them, in milliseconds: longer than a gateway is
+/// busy between two writes of one frame, short enough for whoever waits for bytes and not for messages.
+const SILENCE: u64 = 2000;
 
 /// What the two directions of a relay know together.
 #[derive(Default)]
@@ -89,7 +92,7 @@ impl Sift for Unread {
         Step::Pass(window.len())
     }
 
-    fn settle(&mut self) {}
+    fn settle(&mut self, _: bool) {}
 
     fn end(&mut self) {
         self.ending.note(Initiator::Client, CLOSE_ABNORMAL);
@@ -103,7 +106,7 @@ impl Sift for Unread {
         None
     }
 
-    fn ring(&mut self) {}
+    fn ring(&mut self, _: &[u8]) {}
 }
 
 /// Gateway to client.
@@ -117,7 +120,9 @@ pub(super) struct Strained {
     now: u64,
     runs: usize,
     expiry: Option<Instant>,
-    control_deadline: Option<Instant>,
+    /// When undecided bytes have waited long enough.
+    patience: Option<Instant>,
+    control_waits: bool,
 }
 
 impl Strained {
@@ -135,7 +140,8 @@ impl Strained {
             now: 0,
             runs: 0,
             expiry: None,
-            control_deadline: None,
+            patience: None,
+            control_waits: false,
         }
     }
 
@@ -165,7 +171,7 @@ impl Sift for Strained {
         step
     }
 
-    fn settle(&mut self) {
+    fn settle(&mut self, undecided: bool) {
         let Some(sieve) = &mut self.sieve else { return };
         self.context.metrics.add(&sieve.take_tally());
         self.ending.note_close(Initiator::Gateway, sieve.close());
@@ -179,11 +185,15 @@ impl Sift for Strained {
         if self.expiry.is_none() {
             self.expiry = sieve.next_expiry().and_then(|at| self.context.instant(at));
         }
-        self.control_deadline = if sieve.control_waits() {
-            self.control_deadline.or_else(|| Instant::now().checked_add(CONTROL_WAIT))
-        } else {
-            None
-        };
+        let control_waits = sieve.control_waits();
+        if !undecided {
+            self.patience = None;
+        } else if !control_waits {
+            self.patience = self.context.instant(self.now + SILENCE);
+        } else if !self.control_waits {
+            self.patience = self.context.instant(self.now + CONTROL_WAIT);
+        }
+        self.control_waits = control_waits;
     }
 
     fn end(&mut self) {
@@ -195,14 +205,14 @@ impl Sift for Strained {
     }
 
     fn alarm(&self) -> Option<Instant> {
-        [self.expiry, self.control_deadline].into_iter().flatten().min()
+        [self.expiry, self.patience].into_iter().flatten().min()
     }
 
-    fn ring(&mut self) {
+    fn ring(&mut self, undecided: &[u8]) {
         let Some(sieve) = &mut self.sieve else { return };
         let now = Instant::now();
-        if self.control_deadline.is_some_and(|at| at <= now) {
-            sieve.give_up();
+        if self.patience.is_some_and(|at| at <= now) {
+            sieve.give_up(undecided);
         }
         if self.expiry.is_some_and(|at| at <= now) {
             sieve.expire(self.context.now());
