@@ -16,9 +16,10 @@
 //! | otherwise | drop, *out of order*: its own stream has already moved past it |
 //!
 //! Without a `ts` an event is never newer, its fingerprint covers the payload's bytes instead, and a run that
-//! has ended restarts at seq 1. Three laws stand above the table: when in doubt, forward; an event that was
-//! dropped leaves no trace in the ledger; whatever comes, the ledger holds at most as many runs as it was
-//! given, each of a fixed size.
+//! has ended restarts at seq 1. An event that is ahead of the run but older than its newest is a stray of an
+//! earlier generation: it goes on once, and nothing but its fingerprint is kept. Three laws stand above the table: when
+//! in doubt, forward; an event that was dropped changes nothing that later events are judged by; whatever comes,
+//! the ledger holds at most as many runs as it was given, each of a fixed size.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -220,13 +221,17 @@ impl Run {
     }
 
     fn verdict(&self, stamp: &Stamp, order: Order) -> Verdict {
+        let repeated = || self.recent[..usize::from(self.recent_count)].contains(&stamp.mark);
         if stamp.seq > self.high {
+            if self.is_stray(stamp) && repeated() {
+                return Verdict::Duplicate;
+            }
             return if stamp.seq == self.high + 1 { Verdict::InOrder } else { Verdict::Gap };
         }
         if self.newest.is_some() && stamp.ts > self.newest {
             return Verdict::Restarted;
         }
-        if self.recent[..usize::from(self.recent_count)].contains(&stamp.mark) {
+        if repeated() {
             return Verdict::Duplicate;
         }
         let at_its_end = match stamp.ts {
@@ -248,12 +253,24 @@ impl Run {
         }
     }
 
+    /// Ahead of the run and yet older than its newest: of an earlier generation.
+    fn is_stray(&self, stamp: &Stamp) -> bool {
+        stamp.seq > self.high && stamp.ts.is_some() && stamp.ts < self.newest
+    }
+
     fn stream_high(&self, stream: u64) -> Option<u64> {
         let known = &self.streams[..usize::from(self.stream_count)];
         known.iter().find(|(name, _)| *name == stream).map(|(_, high)| *high)
     }
 
     fn pass(&mut self, stamp: &Stamp) {
+        self.recent[usize::from(self.recent_next)] = stamp.mark;
+        self.recent_next = (self.recent_next + 1) % RECENT as u8;
+        self.recent_count = (self.recent_count + 1).min(RECENT as u8);
+        if self.is_stray(stamp) {
+            // What it says of heights would make this generation's next events look stale.
+            return;
+        }
         self.high = self.high.max(stamp.seq);
         self.newest = self.newest.max(stamp.ts);
         self.ended |= stamp.ends;
@@ -266,9 +283,6 @@ impl Run {
             }
             None => {}
         }
-        self.recent[usize::from(self.recent_next)] = stamp.mark;
-        self.recent_next = (self.recent_next + 1) % RECENT as u8;
-        self.recent_count = (self.recent_count + 1).min(RECENT as u8);
     }
 }
 

@@ -100,7 +100,7 @@ pub enum Step {
     /// Leave this many bytes (more than zero) out. A message in several frames is reported with its first.
     Drop(usize, Option<Dropped>),
     /// Nothing can be said before the window holds this many bytes: more than it has, and at most the inspect
-    /// limit and two heads. At the end of the stream, what is in the window is to be forwarded.
+    /// limit and two heads, or a control frame. At the end of the stream, what is in the window is to be forwarded.
     More(usize),
 }
 
@@ -230,7 +230,7 @@ impl Sieve {
             }
             self.count_frame(head);
             if head.opcode == Opcode::Close {
-                self.close = Some(wire::close_code(&window[head.len..frame]));
+                self.close = Some(wire::close_code(&window[head.len..frame], head.mask));
                 self.state = State::Opaque;
             }
             return Some(Step::Pass(frame));
@@ -299,7 +299,7 @@ impl Sieve {
     ) -> Option<Step> {
         loop {
             let needed = match wire::head(&window[whole..]) {
-                Parse::Broken => return self.blind(),
+                Parse::Broken => return self.lose(),
                 Parse::More(needed) => needed as u64,
                 Parse::Head(head) => {
                     let first = whole == 0;
@@ -308,7 +308,7 @@ impl Sieve {
                             return self.release(whole, Unjudged::Interrupted);
                         }
                     } else if !first && (head.opcode != Opcode::Continuation) {
-                        return self.blind();
+                        return self.lose();
                     } else if head.extended || head.mask.is_some() {
                         return self.release(whole, Unjudged::Extended);
                     }
@@ -334,13 +334,14 @@ impl Sieve {
 
     /// Judges a fragmented message, whose frames and the control frames between them are `window[..whole]`.
     fn gathered(&mut self, window: &mut [u8], now: u64, whole: usize) -> Step {
-        let fragments = fragments(&window[..whole]);
-        let text: Vec<u8> = fragments.iter().flat_map(|at| &window[at.clone()]).copied().collect();
+        let mut text = Vec::with_capacity(whole);
+        Fragments::of(&window[..whole]).for_each(|at| text.extend_from_slice(&window[at]));
         let ruling = self.judge(&text, now);
         if let Some(new) = ruling.renumber {
             // The digits may lie across fragments.
-            let places = fragments.into_iter().flatten().skip(new.at.start);
-            for (place, digit) in places.zip(new.digits()) {
+            let bytes = Fragments::of(&window[..whole]).flatten();
+            let places: Vec<usize> = bytes.skip(new.at.start).take(new.at.len()).collect();
+            for (place, digit) in places.into_iter().zip(new.digits()) {
                 window[place] = *digit;
             }
         }
@@ -375,6 +376,12 @@ impl Sieve {
         self.in_unjudged = true;
         self.state = State::Passing(whole as u64);
         None
+    }
+
+    /// A gathered message is followed by what no client accepts.
+    fn lose(&mut self) -> Option<Step> {
+        self.count_unjudged(Unjudged::Interrupted);
+        self.blind()
     }
 
     /// What comes now is not frames as anybody would read them: it passes, unread.
@@ -443,6 +450,9 @@ impl Sieve {
     /// For when the undecided bytes in the window have waited long enough: they go on unjudged, with the rest of
     /// their message. A frame whose head is not complete takes everything behind it with it.
     pub fn give_up(&mut self, window: &[u8]) {
+        if window.is_empty() {
+            return;
+        }
         match self.state {
             State::Gathering { whole, .. } if whole > 0 => {
                 let _ = self.release(whole, Unjudged::Interrupted);
@@ -532,15 +542,28 @@ impl Renumber {
 }
 
 /// Where the payloads of a message's own frames lie among whole frames.
-fn fragments(frames: &[u8]) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Parse::Head(head) = wire::head(&frames[at..]) {
-        let end = at + head.frame() as usize;
-        if !head.opcode.is_control() {
-            found.push(at + head.len..end);
-        }
-        at = end;
+struct Fragments<'a> {
+    frames: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Fragments<'a> {
+    fn of(frames: &'a [u8]) -> Self {
+        Self { frames, at: 0 }
     }
-    found
+}
+
+impl Iterator for Fragments<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        while let Parse::Head(head) = wire::head(&self.frames[self.at..]) {
+            let payload = self.at + head.len;
+            self.at += head.frame() as usize;
+            if !head.opcode.is_control() {
+                return Some(payload..self.at);
+            }
+        }
+        None
+    }
 }

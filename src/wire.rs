@@ -136,10 +136,12 @@ pub fn head(bytes: &[u8]) -> Parse {
     Parse::Head(Head { len, payload, fin: first & 0x80 != 0, extended: first & 0x70 != 0, opcode, mask })
 }
 
-/// The status code at the start of a Close payload; `None` where it has none (RFC 6455, section 5.5.1).
+/// The status code at the start of a Close payload, which may be cut behind it; `None` where it has none
+/// (RFC 6455, section 5.5.1).
 #[must_use]
-pub fn close_code(payload: &[u8]) -> Option<u16> {
-    payload.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+pub fn close_code(payload: &[u8], mask: Option<[u8; 4]>) -> Option<u16> {
+    let [a, b, ..] = mask.unwrap_or_default();
+    payload.first_chunk().map(|[high, low]| u16::from_be_bytes([high ^ a, low ^ b]))
 }
 
 /// Follows the frame heads of a direction that nobody looks into, whatever the chunks:
@@ -193,12 +195,7 @@ impl Follower {
                 continue;
             }
             if head.opcode == Opcode::Close {
-                let mask = head.mask.unwrap_or_default();
-                let mut code = [0; 2];
-                for (i, byte) in bytes[head.len..wanted].iter().enumerate() {
-                    code[i] = byte ^ mask[i];
-                }
-                self.close = Some(close_code(&code[..wanted - head.len]));
+                self.close = Some(close_code(&bytes[head.len..wanted], head.mask));
                 self.blind = true;
             }
             self.left = head.frame() - wanted as u64;

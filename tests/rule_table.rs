@@ -1,0 +1,674 @@
+//! The rule table, row by row; then beside two naive twins that keep everything by name.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use seqgate::event::{self, Claim, Subject};
+use seqgate::filter::Verdict::{Duplicate, Gap, InOrder, Late, NewRun, OutOfOrder, Restarted};
+use seqgate::filter::{Departed, Ledger, Order, RECENT, RunKey, STREAMS, Secret, Stamp, Verdict};
+use support::events::{Event, event};
+
+const FOREVER: u64 = u64::MAX;
+const LAST_SEQ: u64 = (1 << 53) - 1;
+
+fn with_claim<T>(text: &str, then: impl FnOnce(&Claim<'_>) -> T) -> T {
+    match event::peek(text.as_bytes(), &["agent".into()]).unwrap().subject {
+        Subject::Event(claim) => then(&claim),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+fn stamp_of(text: &str) -> Stamp {
+    with_claim(text, |claim| Stamp::new(claim, &Secret::new([7; 16])))
+}
+
+fn stamp(event: &Event) -> Stamp {
+    stamp_of(&event.to_string())
+}
+
+fn key(run: &str) -> RunKey {
+    stamp(&event(run, 1)).run
+}
+
+/// What a new ledger says to these events.
+fn verdicts(order: Order, events: &[Event]) -> Vec<Verdict> {
+    let mut ledger = Ledger::new(order, 100, FOREVER);
+    events.iter().map(|event| ledger.judge(&stamp(event), 0)).collect()
+}
+
+/// What a new ledger says to the last of these events.
+fn last(events: &[Event]) -> Verdict {
+    *verdicts(Order::Stream, events).last().unwrap()
+}
+
+fn forwards(verdict: Verdict) -> bool {
+    !verdict.drops()
+}
+
+const ORDERS: [Order; 3] = [Order::Stream, Order::Run, Order::Any];
+
+// The rows.
+
+#[test]
+fn the_first_event_of_a_run_goes_on_whatever_its_seq() {
+    for seq in [0, 1, 7, LAST_SEQ] {
+        for order in ORDERS {
+            assert_eq!(verdicts(order, &[event("r", seq)]), [NewRun]);
+        }
+    }
+}
+
+#[test]
+fn runs_are_judged_apart() {
+    let events = [event("r", 5), event("s", 5), event("R", 4), event("", 3), event("r", 6)];
+    assert_eq!(verdicts(Order::Stream, &events), [NewRun, NewRun, NewRun, NewRun, InOrder]);
+}
+
+#[test]
+fn a_rising_seq_is_in_order_and_a_hole_in_it_a_gap() {
+    let events = [1, 2, 3, 5, LAST_SEQ - 1, LAST_SEQ].map(|seq| event("r", seq));
+    for order in ORDERS {
+        assert_eq!(verdicts(order, &events), [NewRun, InOrder, InOrder, Gap, Gap, InOrder]);
+    }
+}
+
+#[test]
+fn a_higher_seq_goes_on_whatever_its_ts() {
+    for ts in [None, Some(1), Some(999), Some(5000)] {
+        assert_eq!(last(&[event("r", 1), event("r", 2).ts(ts)]), InOrder);
+        assert_eq!(last(&[event("r", 1).phase("end"), event("r", 2).ts(ts)]), InOrder);
+    }
+}
+
+#[test]
+fn a_newer_ts_with_a_used_seq_is_a_restart() {
+    for order in ORDERS {
+        for seq in [0, 1, 7, 8] {
+            let again = event("r", seq).ts(1001);
+            assert_eq!(verdicts(order, &[event("r", 8), again]), [NewRun, Restarted]);
+        }
+    }
+}
+
+#[test]
+fn a_restart_forgets_the_old_generation() {
+    let old = [event("r", 7).ts(1), event("r", 8).stream("tool").ts(2), event("r", 9).phase("end").ts(3)];
+    let new = [
+        event("r", 1).ts(10),
+        event("r", 2).stream("tool").ts(10),
+        // Not ended any more, so nothing restarts within the millisecond.
+        event("r", 2).ts(10),
+        event("r", 1).stream("tool").ts(10),
+        // Of the old generation, but its fingerprint and its place are gone.
+        event("r", 9).phase("end").ts(3),
+    ];
+    let expected = [NewRun, InOrder, InOrder, Restarted, InOrder, Late, OutOfOrder, Gap];
+    assert_eq!(verdicts(Order::Stream, &[&old[..], &new[..]].concat()), expected);
+}
+
+#[test]
+fn a_stray_of_an_earlier_generation_makes_nothing_of_this_one_stale() {
+    let events = [
+        event("r", 8).ts(2),
+        event("r", 9).phase("end").ts(3),
+        event("r", 1).ts(10),
+        // The old one again, and again: it is ahead, and older.
+        event("r", 8).ts(2),
+        event("r", 8).ts(2),
+        event("r", 9).phase("end").ts(3),
+        event("r", 2).ts(10),
+        event("r", 3).ts(10),
+    ];
+    let expected = [NewRun, InOrder, Restarted, Gap, Duplicate, Gap, InOrder, InOrder];
+    assert_eq!(verdicts(Order::Stream, &events), expected);
+}
+
+#[test]
+fn the_same_event_again_is_a_duplicate() {
+    for order in ORDERS {
+        let twice = [event("r", 4), event("r", 4), event("r", 5), event("r", 4), event("r", 5)];
+        assert_eq!(verdicts(order, &twice), [NewRun, Duplicate, InOrder, Duplicate, Duplicate]);
+    }
+}
+
+#[test]
+fn with_a_ts_only_seq_ts_and_stream_tell_events_apart() {
+    assert_eq!(last(&[event("r", 4), event("r", 4).text("other")]), Duplicate);
+    assert_eq!(last(&[event("r", 4), event("r", 4).stream("tool")]), Late);
+    assert_eq!(last(&[event("r", 4), event("r", 4).ts(999)]), OutOfOrder);
+}
+
+#[test]
+fn the_last_32_events_are_remembered_as_they_were() {
+    let events: Vec<Event> = (1..=RECENT as u64 + 1).map(|seq| event("r", seq)).collect();
+    let then = |again: &Event, order| {
+        *verdicts(order, &[&events[..], std::slice::from_ref(again)].concat()).last().unwrap()
+    };
+    for order in ORDERS {
+        for again in &events[1..] {
+            assert_eq!(then(again, order), Duplicate);
+        }
+    }
+    assert_eq!(then(&events[0], Order::Stream), OutOfOrder);
+    assert_eq!(then(&events[0], Order::Run), OutOfOrder);
+    assert_eq!(then(&events[0], Order::Any), Late);
+}
+
+#[test]
+fn a_run_that_has_ended_restarts_in_the_same_millisecond() {
+    for phase in ["end", "error"] {
+        for order in ORDERS {
+            let events = [event("r", 3), event("r", 4).phase(phase), event("r", 1), event("r", 2)];
+            assert_eq!(verdicts(order, &events), [NewRun, InOrder, Restarted, InOrder]);
+        }
+    }
+}
+
+#[test]
+fn the_end_itself_sent_again_is_a_duplicate() {
+    let end = event("r", 4).phase("end");
+    assert_eq!(last(&[event("r", 3), end.clone(), end.clone()]), Duplicate);
+    assert_eq!(last(&[event("r", 3), end, event("r", 3)]), Duplicate);
+}
+
+#[test]
+fn nothing_but_a_lifecycle_end_or_error_ends_a_run() {
+    let not_ends = [
+        event("r", 4).phase("start"),
+        event("r", 4).phase("finishing"),
+        event("r", 4).phase("END"),
+        event("r", 4).phase("end").stream("tool"),
+        event("r", 4).stream("lifecycle").text("end"),
+    ];
+    for not_end in not_ends {
+        // On the same stream, so that only a restart could let it pass.
+        let lower = event("r", 3).stream(&not_end.stream);
+        assert_eq!(last(&[not_end, lower]), OutOfOrder);
+    }
+}
+
+#[test]
+fn a_run_that_has_ended_does_not_restart_at_an_older_millisecond() {
+    let end = event("r", 4).stream("lifecycle").phase("end");
+    assert_eq!(last(&[end, event("r", 3).stream("lifecycle").ts(999)]), OutOfOrder);
+}
+
+#[test]
+fn paced_text_overtaken_by_tools_goes_on() {
+    // The order in which one connection saw them.
+    let events = [
+        (1, "lifecycle"),
+        (2, "tool"),
+        (3, "assistant"),
+        (5, "tool"),
+        (6, "tool"),
+        (4, "assistant"),
+        (7, "assistant"),
+        (8, "lifecycle"),
+    ];
+    let events = events.map(|(seq, stream)| event("r", seq).stream(stream));
+    let table = [NewRun, InOrder, InOrder, Gap, InOrder, Late, InOrder, InOrder];
+    assert_eq!(verdicts(Order::Stream, &events), table);
+    assert_eq!(verdicts(Order::Any, &events), table);
+    let strict = [NewRun, InOrder, InOrder, Gap, InOrder, OutOfOrder, InOrder, InOrder];
+    assert_eq!(verdicts(Order::Run, &events), strict);
+}
+
+#[test]
+fn an_event_that_its_own_stream_has_moved_past_is_out_of_order() {
+    let events = [event("r", 2), event("r", 5), event("r", 4)];
+    assert_eq!(verdicts(Order::Stream, &events), [NewRun, Gap, OutOfOrder]);
+    assert_eq!(verdicts(Order::Run, &events), [NewRun, Gap, OutOfOrder]);
+    assert_eq!(verdicts(Order::Any, &events), [NewRun, Gap, Late]);
+}
+
+#[test]
+fn an_event_that_was_dropped_leaves_no_trace_in_what_is_judged() {
+    let stale = event("r", 4).ts(7);
+    // Were its fingerprint kept, the second would be a duplicate.
+    let events = [event("r", 5), stale.clone(), stale];
+    assert_eq!(verdicts(Order::Stream, &events), [NewRun, OutOfOrder, OutOfOrder]);
+    // Were its phase kept, the run would have ended.
+    let stale_end = event("r", 4).phase("end").ts(999);
+    let events = [event("r", 5).stream("lifecycle"), stale_end, event("r", 3).stream("lifecycle")];
+    assert_eq!(verdicts(Order::Stream, &events), [NewRun, OutOfOrder, OutOfOrder]);
+    // Were its stream kept, a lower one of it would be out of order.
+    let events = [event("r", 5), event("r", 4).stream("tool"), event("r", 3).stream("tool")];
+    assert_eq!(verdicts(Order::Run, &events), [NewRun, OutOfOrder, OutOfOrder]);
+}
+
+#[test]
+fn a_late_event_counts_like_any_other() {
+    let late_end = event("r", 4).phase("end");
+    assert_eq!(
+        verdicts(Order::Stream, &[event("r", 5), late_end.clone(), late_end, event("r", 1)]),
+        [NewRun, Late, Duplicate, Restarted]
+    );
+}
+
+// Missing ts.
+
+#[test]
+fn without_a_ts_nothing_is_newer() {
+    assert_eq!(last(&[event("r", 5), event("r", 4).ts(None)]), OutOfOrder);
+    // Nor is anything newer than nothing.
+    assert_eq!(last(&[event("r", 5).ts(None), event("r", 4).ts(9)]), OutOfOrder);
+}
+
+#[test]
+fn without_a_ts_the_payload_is_the_fingerprint() {
+    let event = event("r", 5).ts(None);
+    assert_eq!(last(&[event.clone(), event.clone()]), Duplicate);
+    assert_eq!(last(&[event.clone(), event.clone().outer(3)]), Duplicate);
+    assert_eq!(last(&[event.clone(), event.clone().text("other")]), OutOfOrder);
+    assert_eq!(verdicts(Order::Any, &[event.clone(), event.text("other")]), [NewRun, Late]);
+}
+
+#[test]
+fn without_a_ts_a_run_that_has_ended_restarts_at_seq_1_only() {
+    let end = event("r", 4).phase("end").ts(None);
+    assert_eq!(last(&[end.clone(), event("r", 1).stream("lifecycle").ts(None)]), Restarted);
+    assert_eq!(last(&[end.clone(), event("r", 2).stream("lifecycle").ts(None)]), OutOfOrder);
+    assert_eq!(last(&[end.clone(), event("r", 0).stream("lifecycle").ts(None)]), OutOfOrder);
+    assert_eq!(last(&[end.clone(), end.clone()]), Duplicate);
+    // Its newest ts is none: no ts equals it.
+    assert_eq!(last(&[end, event("r", 1).stream("lifecycle").ts(5)]), OutOfOrder);
+    // Not ended: seq 1 alone says nothing.
+    assert_eq!(last(&[event("r", 4).ts(None), event("r", 1).ts(None)]), OutOfOrder);
+}
+
+#[test]
+fn a_ts_that_is_no_integer_counts_as_missing() {
+    for ts in ["null", "\"5000\"", "5000.5", "5e3", "-5000", "9007199254740992", "true", "[5000]"] {
+        let text = event("r", 4).ts(5000).to_string().replace("5000", ts);
+        let mut ledger = Ledger::new(Order::Stream, 10, FOREVER);
+        ledger.judge(&stamp(&event("r", 5)), 0);
+        assert_eq!(ledger.judge(&stamp_of(&text), 0), OutOfOrder, "{ts}");
+    }
+}
+
+// Streams.
+
+#[test]
+fn a_ninth_stream_is_dropped_only_as_a_duplicate() {
+    let mut events: Vec<Event> = (1..=8).map(|n| event("r", n).stream(&format!("s{n}"))).collect();
+    let mut expected = vec![NewRun];
+    expected.extend([InOrder; STREAMS - 1]);
+    events.extend([
+        event("r", 20).stream("s9"),
+        event("r", 15).stream("s9"),
+        event("r", 15).stream("s9"),
+        event("r", 14).stream("s10"),
+        event("r", 15).stream("s10"),
+        // The first eight are told apart as before.
+        event("r", 16).stream("s8"),
+        event("r", 16).stream("s7"),
+        event("r", 15).stream("s8"),
+    ]);
+    expected.extend([Gap, Late, Duplicate, Late, Late, Late, Late, OutOfOrder]);
+    assert_eq!(verdicts(Order::Stream, &events), expected);
+}
+
+#[test]
+fn an_event_without_a_stream_has_one_of_its_own() {
+    let text = |seq| event("r", seq).to_string().replace("\"stream\":\"assistant\",", "");
+    let mut ledger = Ledger::new(Order::Stream, 10, FOREVER);
+    let mut judge = |text: &str| ledger.judge(&stamp_of(text), 0);
+    assert_eq!(judge(&event("r", 5).to_string()), NewRun);
+    assert_eq!(judge(&text(4)), Late);
+    assert_eq!(judge(&text(4)), Duplicate);
+    assert_eq!(judge(&text(3)), OutOfOrder);
+}
+
+// Bounds.
+
+#[test]
+fn the_least_recently_used_run_goes_first() {
+    let mut ledger = Ledger::new(Order::Stream, 2, FOREVER);
+    ledger.judge(&stamp(&event("a", 1)), 0);
+    ledger.judge(&stamp(&event("b", 1)), 0);
+    ledger.judge(&stamp(&event("a", 2)), 0);
+    ledger.judge(&stamp(&event("c", 1)), 0);
+    assert_eq!(ledger.take_departed(), Departed { live: 1, ..Departed::default() });
+    assert_eq!(ledger.judge(&stamp(&event("a", 2)), 0), Duplicate);
+    assert_eq!(ledger.judge(&stamp(&event("c", 1)), 0), Duplicate);
+    assert_eq!(ledger.judge(&stamp(&event("b", 1)), 0), NewRun);
+}
+
+#[test]
+fn an_event_that_was_dropped_counts_as_use() {
+    let mut ledger = Ledger::new(Order::Stream, 2, FOREVER);
+    for run in ["a", "b", "a", "c"] {
+        ledger.judge(&stamp(&event(run, 1)), 0);
+    }
+    assert_eq!(ledger.judge(&stamp(&event("a", 1)), 0), Duplicate);
+}
+
+#[test]
+fn runs_that_have_ended_go_before_live_ones_oldest_first() {
+    let mut ledger = Ledger::new(Order::Stream, 4, FOREVER);
+    ledger.judge(&stamp(&event("live", 1)), 0);
+    for run in ["e1", "e2", "e3"] {
+        ledger.judge(&stamp(&event(run, 1).phase("end")), 0);
+    }
+    // Used again, so not the oldest any more.
+    ledger.judge(&stamp(&event("e1", 1).phase("end")), 0);
+    ledger.judge(&stamp(&event("new", 1)), 0);
+    ledger.judge(&stamp(&event("newer", 1)), 0);
+    assert_eq!(ledger.take_departed(), Departed { ended: 2, ..Departed::default() });
+    for (run, verdict) in [("live", Duplicate), ("new", Duplicate), ("newer", Duplicate)] {
+        assert_eq!(ledger.judge(&stamp(&event(run, 1)), 0), verdict, "{run}");
+    }
+    assert_eq!(ledger.judge(&stamp(&event("e1", 1).phase("end")), 0), Duplicate);
+    assert_eq!(ledger.judge(&stamp(&event("e2", 1).phase("end")), 0), NewRun);
+}
+
+#[test]
+fn a_run_that_restarted_is_live_again() {
+    let mut ledger = Ledger::new(Order::Stream, 2, FOREVER);
+    ledger.judge(&stamp(&event("again", 1).phase("end")), 0);
+    ledger.judge(&stamp(&event("over", 1).phase("end")), 0);
+    assert_eq!(ledger.judge(&stamp(&event("again", 1).ts(1001)), 0), Restarted);
+    ledger.judge(&stamp(&event("new", 1)), 0);
+    assert_eq!(ledger.take_departed(), Departed { ended: 1, ..Departed::default() });
+    assert_eq!(ledger.judge(&stamp(&event("again", 1).ts(1001)), 0), Duplicate);
+}
+
+#[test]
+fn a_run_of_one_event_that_ends_it_goes_first() {
+    let mut ledger = Ledger::new(Order::Stream, 2, FOREVER);
+    ledger.judge(&stamp(&event("live", 1)), 0);
+    ledger.judge(&stamp(&event("over", 1).phase("error")), 0);
+    ledger.judge(&stamp(&event("new", 1)), 0);
+    assert_eq!(ledger.judge(&stamp(&event("live", 1)), 0), Duplicate);
+}
+
+#[test]
+fn a_run_expires_when_it_was_idle_for_the_ttl() {
+    let mut ledger = Ledger::new(Order::Stream, 10, 100);
+    assert_eq!(ledger.next_expiry(), None);
+    ledger.judge(&stamp(&event("a", 5)), 0);
+    ledger.judge(&stamp(&event("b", 5).phase("end")), 10);
+    assert_eq!(ledger.next_expiry(), Some(100));
+    // A dropped event counts as well.
+    assert_eq!(ledger.judge(&stamp(&event("a", 5)), 50), Duplicate);
+    assert_eq!(ledger.next_expiry(), Some(110));
+    ledger.expire(109);
+    assert_eq!(ledger.len(), 2);
+    ledger.expire(110);
+    assert_eq!(ledger.len(), 1);
+    assert_eq!(ledger.judge(&stamp(&event("a", 5)), 149), Duplicate);
+    assert_eq!(ledger.judge(&stamp(&event("a", 5)), 249), NewRun);
+    assert_eq!(ledger.take_departed(), Departed { expired: 2, ..Departed::default() });
+}
+
+#[test]
+fn expiry_makes_room_before_anything_is_evicted() {
+    let mut ledger = Ledger::new(Order::Stream, 1, 100);
+    ledger.judge(&stamp(&event("a", 1)), 0);
+    ledger.judge(&stamp(&event("b", 1)), 100);
+    assert_eq!(ledger.take_departed(), Departed { expired: 1, ..Departed::default() });
+    assert_eq!(ledger.len(), 1);
+}
+
+#[test]
+fn a_run_that_comes_back_after_its_eviction_is_counted_once() {
+    let mut ledger = Ledger::new(Order::Stream, 1, 100);
+    for run in ["a", "b", "a", "a"] {
+        ledger.judge(&stamp(&event(run, 1)), 0);
+    }
+    assert_eq!(ledger.take_departed(), Departed { live: 2, returned: 1, ..Departed::default() });
+    // What has expired is not missed.
+    ledger.expire(100);
+    ledger.judge(&stamp(&event("a", 1)), 100);
+    assert_eq!(ledger.take_departed(), Departed { expired: 1, ..Departed::default() });
+    assert_eq!(ledger.take_departed(), Departed::default());
+}
+
+#[test]
+fn a_ledger_for_no_runs_holds_one() {
+    let mut ledger = Ledger::new(Order::Stream, 0, FOREVER);
+    assert_eq!(ledger.judge(&stamp(&event("a", 1)), 0), NewRun);
+    assert_eq!(ledger.judge(&stamp(&event("a", 1)), 0), Duplicate);
+    assert_eq!(ledger.len(), 1);
+}
+
+#[test]
+fn keys_differ_by_id_and_by_secret() {
+    assert_eq!(key("a"), key("a"));
+    assert_ne!(key("a"), key("b"));
+    let other = with_claim(&event("a", 1).to_string(), |claim| Stamp::new(claim, &Secret::new([8; 16])).run);
+    assert_ne!(key("a"), other);
+}
+
+// The naive twins: by name, in vectors and maps, without a bound on anything but what the table bounds.
+
+#[derive(Clone, PartialEq)]
+enum Body {
+    Ts(u64),
+    Payload(String),
+}
+
+type Mark = (u64, String, Body);
+
+fn mark(event: &Event) -> Mark {
+    (event.seq, event.stream.clone(), event.ts.map_or_else(|| Body::Payload(event.payload()), Body::Ts))
+}
+
+#[derive(Default)]
+struct TwinRun {
+    high: Option<u64>,
+    newest: Option<u64>,
+    ended: bool,
+    streams: HashMap<String, u64>,
+    recent: Vec<Mark>,
+}
+
+impl TwinRun {
+    fn judge(&mut self, order: Order, event: &Event) -> Verdict {
+        let verdict = self.verdict(order, event);
+        if verdict == Restarted {
+            *self = Self::default();
+        }
+        if forwards(verdict) {
+            self.pass(event);
+        }
+        verdict
+    }
+
+    /// The rows in the order in which they are numbered.
+    fn verdict(&self, order: Order, event: &Event) -> Verdict {
+        let Some(high) = self.high else { return NewRun };
+        if let (Some(ts), Some(newest)) = (event.ts, self.newest)
+            && event.seq <= high
+            && ts > newest
+        {
+            return Restarted;
+        }
+        if self.recent.contains(&mark(event)) {
+            return Duplicate;
+        }
+        let at_its_end = if event.ts.is_some() { event.ts == self.newest } else { event.seq == 1 };
+        if event.seq <= high && self.ended && at_its_end {
+            return Restarted;
+        }
+        if event.seq > high {
+            return if event.seq == high + 1 { InOrder } else { Gap };
+        }
+        let overtaken = self.streams.get(&event.stream).is_none_or(|high| event.seq > *high);
+        if order == Order::Any || order == Order::Stream && overtaken { Late } else { OutOfOrder }
+    }
+
+    fn pass(&mut self, event: &Event) {
+        self.recent.push(mark(event));
+        if self.recent.len() > RECENT {
+            self.recent.remove(0);
+        }
+        if Some(event.seq) > self.high && event.ts.is_some() && event.ts < self.newest {
+            return;
+        }
+        self.high = self.high.max(Some(event.seq));
+        self.newest = self.newest.max(event.ts);
+        self.ended |= event.ends();
+        if self.streams.len() < STREAMS || self.streams.contains_key(&event.stream) {
+            let high = self.streams.entry(event.stream.clone()).or_default();
+            *high = event.seq.max(*high);
+        }
+    }
+}
+
+/// Capacity, TTL and eviction.
+struct BoundedTwin {
+    order: Order,
+    capacity: usize,
+    ttl: u64,
+    /// Name, when last seen, state; the least recently used first.
+    runs: Vec<(String, u64, TwinRun)>,
+    /// Names evicted for want of space, until they return.
+    evicted: Vec<Option<String>>,
+    departed: Departed,
+}
+
+impl BoundedTwin {
+    fn new(order: Order, capacity: usize, ttl: u64) -> Self {
+        let (runs, evicted, departed) = (Vec::new(), Vec::new(), Departed::default());
+        Self { order, capacity, ttl, runs, evicted, departed }
+    }
+
+    fn judge(&mut self, event: &Event, now: u64) -> Verdict {
+        let before = self.runs.len();
+        self.runs.retain(|(_, seen, _)| seen + self.ttl > now);
+        self.departed.expired += (before - self.runs.len()) as u32;
+        let mut entry = match self.runs.iter().position(|(name, ..)| *name == event.run) {
+            Some(place) => self.runs.remove(place),
+            None => {
+                self.make_room();
+                if let Some(ghost) = self.evicted.iter_mut().find(|ghost| ghost.as_ref() == Some(&event.run))
+                {
+                    *ghost = None;
+                    self.departed.returned += 1;
+                }
+                (event.run.clone(), now, TwinRun::default())
+            }
+        };
+        let verdict = entry.2.judge(self.order, event);
+        entry.1 = now;
+        self.runs.push(entry);
+        verdict
+    }
+
+    fn make_room(&mut self) {
+        if self.runs.len() < self.capacity {
+            return;
+        }
+        let ended = self.runs.iter().position(|(.., run)| run.ended);
+        let (name, ..) = self.runs.remove(ended.unwrap_or(0));
+        self.evicted.push(Some(name));
+        match ended {
+            Some(_) => self.departed.ended += 1,
+            None => self.departed.live += 1,
+        }
+    }
+}
+
+fn any_order() -> impl Strategy<Value = Order> {
+    proptest::sample::select(&ORDERS[..])
+}
+
+const STREAM_NAMES: [&str; 11] =
+    ["lifecycle", "assistant", "tool", "item", "plan", "patch", "usage", "acp", "error", "notice", ""];
+
+/// An event from domains so small that everything collides.
+fn any_event(runs: usize, seqs: u64) -> impl Strategy<Value = Event> {
+    let run = (0..runs).prop_map(|n| format!("run-{n}"));
+    let stream = prop_oneof![2 => 0..3usize, 1 => 0..STREAM_NAMES.len()].prop_map(|n| STREAM_NAMES[n]);
+    let phase = prop_oneof![6 => Just(None), 1 => Just(Some("start")), 2 => Just(Some("end")), 1 => Just(Some("error"))];
+    let ts = prop_oneof![1 => Just(None), 4 => (0..4u64).prop_map(Some)];
+    let text = prop_oneof![Just("a"), Just("b")];
+    (run, stream, phase, 0..seqs, ts, text).prop_map(|(run, stream, phase, seq, ts, text)| {
+        let phase = phase.map(str::to_owned);
+        Event { run, stream: stream.into(), phase, text: text.into(), seq, ts, outer: None }
+    })
+}
+
+/// A long run whose seq rises on the whole, with steps back that reach beyond the fingerprints.
+fn a_long_run() -> impl Strategy<Value = Vec<Event>> {
+    let step = prop_oneof![4 => 0..3i64, 1 => -45..0i64];
+    let stream = 0..STREAM_NAMES.len();
+    let ts = prop_oneof![6 => Just(Some(0)), 1 => Just(None), 1 => (0..3u64).prop_map(Some)];
+    proptest::collection::vec((step, stream, ts), 40..160).prop_map(|steps| {
+        let place = |(i, (step, stream, ts)): (usize, (i64, usize, Option<u64>))| {
+            // Now and then the clock moves on for all.
+            let ts = ts.map(|ts| ts + i as u64 / 60);
+            event("r", (i as i64 + step).max(0) as u64).stream(STREAM_NAMES[stream]).ts(ts)
+        };
+        steps.into_iter().enumerate().map(place).collect()
+    })
+}
+
+fn agrees_with_the_unbounded_twin(order: Order, events: &[Event]) -> Result<(), TestCaseError> {
+    let mut ledger = Ledger::new(order, 1000, FOREVER);
+    let mut twin: HashMap<&str, TwinRun> = HashMap::new();
+    for (i, event) in events.iter().enumerate() {
+        let expected = twin.entry(&event.run).or_default().judge(order, event);
+        prop_assert_eq!(ledger.judge(&stamp(event), 0), expected, "event {} of {:#?}", i, events);
+    }
+    prop_assert_eq!(ledger.len(), twin.len());
+    prop_assert_eq!(ledger.take_departed(), Departed::default());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+    #[test]
+    fn a_ledger_with_room_agrees_with_the_naive_table(
+        order in any_order(),
+        events in proptest::collection::vec(any_event(3, 9), 1..120),
+    ) {
+        agrees_with_the_unbounded_twin(order, &events)?;
+    }
+
+    #[test]
+    fn a_long_run_agrees_with_the_naive_table(order in any_order(), events in a_long_run()) {
+        agrees_with_the_unbounded_twin(order, &events)?;
+    }
+
+    #[test]
+    fn a_bounded_ledger_agrees_with_the_naive_one_and_never_exceeds_its_capacity(
+        order in any_order(),
+        capacity in 1..6usize,
+        ttl in prop_oneof![Just(20u64), Just(100_000)],
+        events in proptest::collection::vec((any_event(9, 5), prop_oneof![4 => 0..3u64, 1 => 0..30u64]), 1..120),
+    ) {
+        let mut ledger = Ledger::new(order, capacity, ttl);
+        let mut twin = BoundedTwin::new(order, capacity, ttl);
+        let mut now = 0;
+        for (event, pause) in &events {
+            now += pause;
+            prop_assert_eq!(ledger.judge(&stamp(event), now), twin.judge(event, now), "{:?} at {}", event, now);
+            prop_assert!(ledger.len() <= capacity);
+            prop_assert_eq!(ledger.len(), twin.runs.len());
+            let oldest = twin.runs.iter().map(|(_, seen, _)| seen + ttl).min();
+            prop_assert_eq!(ledger.next_expiry(), oldest);
+        }
+        prop_assert_eq!(ledger.take_departed(), twin.departed);
+    }
+
+    /// Behind the first difference they know different things, and may differ either way.
+    #[test]
+    fn where_two_orders_first_differ_the_stricter_drops_what_the_laxer_calls_late(
+        events in proptest::collection::vec(any_event(1, 9), 1..40),
+    ) {
+        let [stream, run, any] = ORDERS.map(|order| verdicts(order, &events));
+        let first = |strict: &[Verdict], lax: &[Verdict]| {
+            strict.iter().zip(lax).find(|(a, b)| a != b).map(|(a, b)| (*a, *b))
+        };
+        for pair in [first(&run, &stream), first(&stream, &any), first(&run, &any)].into_iter().flatten() {
+            prop_assert_eq!(pair, (OutOfOrder, Late));
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What the tests share.
+#![allow(dead_code, reason = "every test crate uses its own part of it")]
+
+pub(crate) mod captures;
+pub(crate) mod events;
+pub(crate) mod frames;
+pub(crate) mod naive_json;
+pub(crate) mod pump;
