@@ -30,7 +30,8 @@ fn main() {
 
 /// Frames of one run whose text makes each about `size` bytes.
 fn stream(size: usize) -> (Vec<u8>, u32) {
-    let words = "w0 lo \\\"w1\\\" lo\\nw2 ";
+    // A line of prose, with a quotation and a line end.
+    let words = "The gateway said \\\"go on\\\" and went on with the next paragraph of its reply.\\n";
     let text = words.repeat(size.saturating_sub(230) / words.len());
     let mut stream = Vec::new();
     let mut events = 0;

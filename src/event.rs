@@ -7,6 +7,9 @@ use std::ops::Range;
 
 use crate::json::{Malformed, Reader, Str, Value};
 
+/// Bytes of the longest key that means something.
+const LONGEST_KEY: usize = "payload".len();
+
 /// A text message as the filter sees it.
 #[derive(Debug)]
 pub struct Sighting<'a> {
@@ -71,21 +74,19 @@ pub fn peek<'a>(text: &'a [u8], filtered: &[String]) -> Result<Sighting<'a>, Mal
     let mut payload = None;
     let mut outer = None;
     reader.object(|reader, key| {
-        if key.is("type") {
-            is_event = matches!(reader.value()?, Value::Str(s) if s.is("event"));
-        } else if key.is("event") {
-            is_filtered = matches!(reader.value()?, Value::Str(s) if filtered.iter().any(|name| s.is(name)));
-        } else if key.is("payload") {
-            payload = Payload::read(reader, text)?;
-        } else if key.is("seq") {
-            reader.peek();
-            let start = reader.position();
-            outer = match reader.value()? {
-                Value::Integer(value) => Some(Outer { value, at: start..reader.position() }),
-                _ => None,
-            };
-        } else {
-            reader.value()?;
+        match key.short(&mut [0; LONGEST_KEY]) {
+            b"type" => is_event = matches!(reader.value()?, Value::Str(s) if s.is("event")),
+            b"event" => {
+                is_filtered =
+                    matches!(reader.value()?, Value::Str(s) if filtered.iter().any(|name| s.is(name)));
+            }
+            b"payload" => payload = Payload::read(reader, text)?,
+            b"seq" => {
+                reader.peek();
+                let start = reader.position();
+                outer = integer(reader.value()?).map(|value| Outer { value, at: start..reader.position() });
+            }
+            _ => drop(reader.value()?),
         }
         Ok(())
     })?;
@@ -119,19 +120,13 @@ impl<'a> Payload<'a> {
         let start = reader.position();
         let mut found = Self::default();
         reader.object(|reader, key| {
-            if key.is("data") {
-                found.phase_is_last = phase_is_last(reader)?;
-                return Ok(());
-            }
-            let value = reader.value()?;
-            if key.is("runId") {
-                found.run = string(value);
-            } else if key.is("stream") {
-                found.stream = string(value);
-            } else if key.is("seq") {
-                found.seq = integer(value);
-            } else if key.is("ts") {
-                found.ts = integer(value);
+            match key.short(&mut [0; LONGEST_KEY]) {
+                b"data" => found.phase_is_last = phase_is_last(reader)?,
+                b"runId" => found.run = string(reader.value()?),
+                b"stream" => found.stream = string(reader.value()?),
+                b"seq" => found.seq = integer(reader.value()?),
+                b"ts" => found.ts = integer(reader.value()?),
+                _ => drop(reader.value()?),
             }
             Ok(())
         })?;

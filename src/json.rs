@@ -56,8 +56,26 @@ impl Str<'_> {
         piece(rest);
     }
 
+    /// The decoded string, if it has no more bytes than the buffer; else as it stands in the text, which then
+    /// holds a backslash.
+    #[inline]
+    pub fn short<'b, const N: usize>(&'b self, buffer: &'b mut [u8; N]) -> &'b [u8] {
+        if !self.escaped {
+            return self.raw;
+        }
+        let mut len = 0;
+        self.decode(|piece| {
+            if let Some(room) = buffer.get_mut(len..len + piece.len()) {
+                room.copy_from_slice(piece);
+            }
+            len += piece.len();
+        });
+        buffer.get(..len).unwrap_or(self.raw)
+    }
+
     /// Whether the decoded string is this one.
     #[must_use]
+    #[inline]
     pub fn is(&self, other: &str) -> bool {
         if !self.escaped {
             return self.raw == other.as_bytes();
