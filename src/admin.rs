@@ -21,6 +21,8 @@ use crate::upstream::{self, Upstream};
 const CONNECTIONS: usize = 64;
 /// Time for a request's head, and for the pause between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may last: who does not read must not keep others out.
+const LIFETIME: Duration = Duration::from_secs(60);
 /// Memory for one connection's head.
 const BUFFER: usize = 16 * 1024;
 /// How long an answer about the gateway holds, so that probes are no load for it.
@@ -80,7 +82,7 @@ impl Admin {
             });
             let connection = server.serve_connection(TokioIo::new(stream), service);
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
+                if let Ok(Err(error)) = tokio::time::timeout(LIFETIME, connection).await {
                     tracing::debug!(%error, "an admin connection ended with an error");
                 }
                 drop(permit);

@@ -177,11 +177,16 @@ fn show_demo(time: Duration) -> ExitCode {
 type StartResult = Result<ExitCode, Box<dyn std::error::Error>>;
 
 fn on_runtime(work: impl Future<Output = StartResult>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime
-        .map_err(Into::into)
-        .and_then(|runtime| runtime.block_on(work))
-        .unwrap_or_else(|error| fail(OS_ERROR, &error))
+    let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(work);
+            // Not waited for: a name that is being looked up may take any time.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(error.into()),
+    };
+    outcome.unwrap_or_else(|error| fail(OS_ERROR, &error))
 }
 
 /// SIGTERM and SIGINT.

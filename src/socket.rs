@@ -5,7 +5,8 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// A peer that vanished without a word is noticed after `IDLE + RETRIES * INTERVAL` of silence.
+/// A peer that vanished without a word is noticed after `IDLE + RETRIES * INTERVAL` of silence; if it vanished
+/// with something unacknowledged, when the system gives up sending it again (Linux: tcp_retries2).
 const IDLE: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_secs(15);
 const RETRIES: u32 = 4;

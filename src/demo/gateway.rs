@@ -44,7 +44,7 @@ enum OuterSeq {
     Next,
 }
 
-/// Serves one client: rounds of runs until told to stop, then a close.
+/// Serves one client: rounds of runs, at least one, until told to stop; then a close.
 pub(super) async fn serve(
     listener: TcpListener,
     stop: watch::Receiver<bool>,
@@ -55,9 +55,12 @@ pub(super) async fn serve(
         Session { ws: tokio_tungstenite::accept_async(stream).await?, sent: Sent::default(), screen };
     session.greet().await?;
     let mut round = 0;
-    while !*stop.borrow() {
+    loop {
         round += 1;
         session.round(round).await?;
+        if *stop.borrow() {
+            break;
+        }
     }
     session.ws.close(None).await?;
     while let Some(Ok(_)) = session.ws.next().await {}

@@ -62,13 +62,16 @@ pub async fn run(time: Duration, interrupted: impl Future<Output = ()>) -> Resul
     let gateway = tokio::spawn(gateway::serve(listener, stops, screen.clone()));
     let client = tokio::spawn(client::watch(listen, screen.clone()));
 
-    tokio::select! {
-        () = tokio::time::sleep(time) => {}
-        () = interrupted => {}
-    }
-    // An error says that the gateway is gone, which joining it will tell.
-    let _ = stop.send(true);
-    let (sent, seen) = tokio::time::timeout(LAST_ROUND, both(gateway, client)).await??;
+    let both = both(gateway, client);
+    tokio::pin!(both);
+    let (sent, seen) = tokio::select! {
+        broken = &mut both => broken?,
+        () = async { tokio::select! { () = tokio::time::sleep(time) => {}, () = interrupted => {} } } => {
+            // An error says that the gateway is gone, which joining it will tell.
+            let _ = stop.send(true);
+            tokio::time::timeout(LAST_ROUND, both).await??
+        }
+    };
     let metrics = scrape(admin).await?;
     let _ = stop_app.send(());
     app.await?;
@@ -93,8 +96,8 @@ async fn bind(gateway: SocketAddr) -> Result<App, Error> {
 type Task<T> = JoinHandle<Result<T, tokio_tungstenite::tungstenite::Error>>;
 
 async fn both(gateway: Task<Sent>, client: Task<Seen>) -> Result<(Sent, Seen), Error> {
-    let (sent, seen) = tokio::try_join!(gateway, client)?;
-    Ok((sent?, seen?))
+    let inner = |task: Task<_>| async { Ok::<_, Error>(task.await??) };
+    tokio::try_join!(inner(gateway), async { Ok(client.await??) })
 }
 
 async fn scrape(admin: SocketAddr) -> Result<String, Error> {

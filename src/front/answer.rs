@@ -2,7 +2,7 @@
 
 use http_body_util::{Either, Full};
 use hyper::body::Bytes;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,6 +51,14 @@ impl Own {
         }
     }
 
+    pub(super) fn broken_off() -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            rejection: Rejection::BadRequest,
+            message: "the request broke off in its body".to_owned(),
+        }
+    }
+
     pub(super) fn unreachable(why: &Unreachable) -> Self {
         let rejection = match why {
             Unreachable::Timeout(_) => Rejection::ConnectTimeout,
@@ -87,6 +95,10 @@ impl Own {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status.is_client_error() {
+            // What was refused can't be told from what follows it.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, seconds.into());
         }
@@ -103,12 +115,18 @@ impl Own {
             self.status.canonical_reason().unwrap_or_default(),
             body.len(),
         );
-        // Closing with unread bytes would reset the connection, and the reset overtake the answer.
-        let _ = timeout(LINGER, async {
-            stream.write_all(text.as_bytes()).await?;
-            stream.shutdown().await?;
-            tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
-        })
-        .await;
+        // A client that does not take it is left.
+        let _ = timeout(LINGER, stream.write_all(text.as_bytes())).await;
+        linger(stream).await;
     }
+}
+
+/// Ends a connection behind its last answer: closing with unread bytes would reset it, and the reset overtake
+/// the answer.
+pub(super) async fn linger(stream: &mut TcpStream) {
+    let rest = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    let _ = timeout(LINGER, rest).await;
 }

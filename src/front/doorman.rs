@@ -6,12 +6,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
@@ -28,29 +29,70 @@ const IDLE: Duration = Duration::from_secs(60);
 /// What the doorman and the handler of the requests know of each other.
 #[derive(Default)]
 pub(super) struct Visit {
-    in_flight: AtomicBool,
-    refused_upgrade: AtomicBool,
-    refusal: Mutex<Option<Refusal>>,
+    /// Requests that were let in and whose answers have not left whole.
+    open: AtomicUsize,
+    /// Of these, the answers that hyper has been given whole, but may not have written.
+    answered: AtomicUsize,
+    broken_answer: AtomicBool,
+    upgrading: AtomicBool,
+    refusal: Mutex<Option<(Refusal, Place)>>,
+    /// hyper does not read again by itself when an answer has left: a doorman that waits for that has to be
+    /// woken.
+    doorman: AtomicWaker,
+}
+
+/// Where in a request something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In its head: hyper has not seen it.
+    Head,
+    /// In its body: the request is being answered.
+    Body,
 }
 
 impl Visit {
-    /// A request is being answered, or not any more.
-    pub(super) fn set_in_flight(&self, yes: bool) {
-        self.in_flight.store(yes, Relaxed);
+    /// An answer has ended; not whole if the gateway broke it off.
+    pub(super) fn answered(&self, whole: bool) {
+        self.broken_answer.fetch_or(!whole, SeqCst);
+        self.answered.fetch_add(1, SeqCst);
+    }
+
+    /// All that hyper was given has been written.
+    fn flushed(&self) {
+        let left = self.answered.swap(0, SeqCst);
+        if left > 0 {
+            self.open.fetch_sub(left, SeqCst);
+            self.doorman.wake();
+        }
     }
 
     /// The gateway has refused the upgrade: requests may follow.
-    pub(super) fn set_upgrade_refused(&self) {
-        self.refused_upgrade.store(true, Relaxed);
+    pub(super) fn refuse_upgrade(&self) {
+        self.upgrading.store(false, SeqCst);
+        self.doorman.wake();
     }
 
-    /// What was refused on this connection.
-    pub(super) fn refusal(&self) -> Option<Refusal> {
+    /// An upgrade was asked for and not refused yet.
+    pub(super) fn is_upgrading(&self) -> bool {
+        self.upgrading.load(SeqCst)
+    }
+
+    /// What was refused on this connection, and where.
+    pub(super) fn refusal(&self) -> Option<(Refusal, Place)> {
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_refusal(&self, refusal: Refusal) {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+    /// The client has got nothing but whole answers: another one may follow.
+    pub(super) fn may_be_answered(&self) -> bool {
+        !self.broken_answer.load(SeqCst) && !self.is_in_flight()
+    }
+
+    fn is_in_flight(&self) -> bool {
+        self.open.load(SeqCst) > 0
+    }
+
+    fn set_refusal(&self, refusal: Refusal, place: Place) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some((refusal, place));
     }
 }
 
@@ -107,7 +149,9 @@ impl Doorman {
 
     /// The socket, and what was read from it and not handed on.
     pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
-        (self.stream, self.buffer.freeze())
+        // A buffer keeps its memory as long as any part of it is held: nobody is to hold an empty part.
+        let rest = if self.buffer.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&self.buffer) };
+        (self.stream, rest)
     }
 
     /// Reads what is there into the buffer; the number of bytes, 0 at the end.
@@ -140,8 +184,8 @@ impl Doorman {
         }))
     }
 
-    fn refuse(&mut self, refusal: Refusal) {
-        self.visit.set_refusal(refusal);
+    fn refuse(&mut self, refusal: Refusal, place: Place) {
+        self.visit.set_refusal(refusal, place);
         self.state = State::Refused(refusal);
     }
 
@@ -151,7 +195,7 @@ impl Doorman {
             Awaiting::RestOfHead
         } else if self.first {
             Awaiting::FirstRequest
-        } else if self.visit.in_flight.load(Relaxed) {
+        } else if self.visit.is_in_flight() {
             Awaiting::Nothing
         } else {
             Awaiting::NextRequest
@@ -178,11 +222,13 @@ impl Doorman {
                 self.state = next;
                 self.first = false;
                 self.awaiting = Awaiting::Nothing;
+                self.visit.open.fetch_add(1, SeqCst);
+                self.visit.upgrading.store(matches!(self.state, State::Upgrading), SeqCst);
                 return Poll::Ready(Ok(Flow::Again));
             }
             Ok(None) => {}
             Err(refusal) => {
-                self.refuse(refusal);
+                self.refuse(refusal, Place::Head);
                 return Poll::Ready(Ok(Flow::Again));
             }
         }
@@ -190,7 +236,7 @@ impl Doorman {
             if self.buffer.is_empty() {
                 return Poll::Ready(Ok(Flow::End));
             }
-            self.refuse(Refusal::Timeout);
+            self.refuse(Refusal::Timeout, Place::Head);
             return Poll::Ready(Ok(Flow::Again));
         }
         let n = ready!(self.poll_fill(cx))?;
@@ -213,14 +259,14 @@ impl Doorman {
             }
             Err(refusal) => {
                 // In the middle of a request: it can't be answered as if it had been one.
-                self.refuse(refusal);
+                self.refuse(refusal, Place::Body);
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, refusal)))
             }
         }
     }
 
     fn poll_upgrading(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Flow>> {
-        if self.visit.refused_upgrade.swap(false, Relaxed) {
+        if !self.visit.is_upgrading() {
             self.state = State::Head { seen: 0 };
             return Poll::Ready(Ok(Flow::Again));
         }
@@ -254,6 +300,7 @@ enum Flow {
 impl AsyncRead for Doorman {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.visit.doorman.register(cx.waker());
         loop {
             if this.cleared > 0 {
                 let n = this.cleared.min(out.remaining());
@@ -283,8 +330,8 @@ impl AsyncRead for Doorman {
                 }
                 State::Chunked(_) => ready!(this.poll_chunked(cx))?,
                 State::Upgrading => ready!(this.poll_upgrading(cx))?,
-                // The answer to an earlier request goes out first; hyper asks again behind it.
-                State::Refused(_) if this.visit.in_flight.load(Relaxed) => return Poll::Pending,
+                // The answer to an earlier request goes out first.
+                State::Refused(_) if this.visit.is_in_flight() => return Poll::Pending,
                 State::Refused(refusal) => {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *refusal)));
                 }
@@ -302,11 +349,14 @@ impl AsyncWrite for Doorman {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // hyper comes here only when its own buffer is empty.
+        self.visit.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    /// Only flushes: something may follow, and whoever takes the socket back ends it.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
     }
 
     fn poll_write_vectored(

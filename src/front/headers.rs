@@ -67,10 +67,7 @@ pub(crate) fn attribute(headers: &mut HeaderMap, peer: IpAddr, trusted: &[IpNet]
     } else {
         (peer, None, None)
     };
-    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_forwarding(name)).cloned().collect();
-    for name in forged {
-        headers.remove(name);
-    }
+    retain(headers, |name| !is_forwarding(name));
     // A trusted proxy on loopback whose chain names nobody: never may its client look local.
     let client = if client.is_loopback() { UNKNOWN.to_owned() } else { client.to_string() };
     headers.insert(FORWARDED_FOR, HeaderValue::try_from(client).unwrap_or(HeaderValue::from_static(UNKNOWN)));
@@ -123,9 +120,30 @@ fn is_forwarding(name: &HeaderName) -> bool {
         || name.starts_with("tailscale-")
 }
 
+/// Removes headers, and leaves the others in their order (which `HeaderMap::remove` does not).
+fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+    let mut last = None;
+    for (name, value) in std::mem::take(headers) {
+        // Further values of a name come without it.
+        last = name.or(last);
+        if let Some(name) = last.as_ref().filter(|name| keep(name)) {
+            headers.append(name, value);
+        }
+    }
+}
+
+/// What a request is, for the headers that belong to its connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hop {
+    /// One that is answered.
+    Request,
+    /// One for another protocol: what asks for it stays.
+    Upgrade,
+}
+
 /// Removes what belongs to the client's connection and not to the request. `TE: trailers` stays, because
 /// trailers pass.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn end_hop(headers: &mut HeaderMap, hop: Hop) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -134,30 +152,32 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .filter(|name| *name != TE && !is_forwarding(name) && !END_TO_END.contains(name))
         .filter(|name| !name.as_str().starts_with("sec-websocket-"))
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
+    let only_trailers = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"trailers");
+    let te_passes = headers.get_all(TE).iter().all(only_trailers);
+    if hop == Hop::Upgrade {
+        let connection = upgrade_connection(headers);
+        headers.insert(CONNECTION, connection);
     }
-    if headers
-        .get_all(TE)
-        .iter()
-        .any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    {
-        headers.remove(TE);
-    }
+    retain(headers, |name| {
+        if hop == Hop::Upgrade && (*name == CONNECTION || *name == UPGRADE) {
+            return true;
+        }
+        !named.contains(name) && !HOP_BY_HOP.contains(name) && (*name != TE || te_passes)
+    });
 }
 
 /// Removes from an answer what belongs to the gateway's connection.
 pub(crate) fn remove_connection(headers: &mut HeaderMap) {
-    for name in
-        [CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection")]
-    {
-        headers.remove(name);
+    let ends_here =
+        [CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection")];
+    if ends_here.iter().any(|name| headers.contains_key(name)) {
+        retain(headers, |name| !ends_here.contains(name));
     }
 }
 
 /// The value of `Connection` that asks for an upgrade and nothing else. What the client wrote stays if it is
 /// no more than that, or `keep-alive` beside it, which changes nothing.
-pub(crate) fn upgrade_connection(headers: &HeaderMap) -> HeaderValue {
+fn upgrade_connection(headers: &HeaderMap) -> HeaderValue {
     let mut lines = headers.get_all(CONNECTION).iter();
     if let (Some(line), None) = (lines.next(), lines.next()) {
         let harmless = |token: &[u8]| {
@@ -182,7 +202,7 @@ pub(crate) fn remove_deflate(headers: &mut HeaderMap) {
     if !lines.iter().any(|line| offers(line.as_bytes()).any(is_deflate)) {
         return;
     }
-    headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+    retain(headers, |name| *name != SEC_WEBSOCKET_EXTENSIONS);
     for line in &lines {
         let kept: Vec<&[u8]> = offers(line.as_bytes()).filter(|offer| !is_deflate(offer)).collect();
         if let Ok(value) = HeaderValue::from_bytes(&kept.join(&b", "[..]))
@@ -341,7 +361,7 @@ mod tests {
             ("sec-websocket-key", "k"),
             ("transfer-encoding", "chunked"),
         ]);
-        remove_hop_by_hop(&mut headers);
+        end_hop(&mut headers, Hop::Request);
         let expected = strings(&[
             ("authorization", "Bearer x"),
             ("host", "gw"),

@@ -12,27 +12,23 @@ mod headers;
 mod strict;
 mod upgrade;
 
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::answer::{Body, Own};
-use self::doorman::{Doorman, Visit};
-use self::forward::{Kept, Outgoing};
-use self::upgrade::Asks;
+use self::doorman::{Doorman, Place, Visit};
+use self::forward::{Kept, Line};
 use crate::drain::{Draining, Phase};
 use crate::metrics::Class;
 use crate::relay::{self, Context, Protocol, Side};
@@ -183,15 +179,16 @@ impl Front {
             // What belongs to HTTP only is not kept for the time of the relay.
             drop(guest);
             relay::relay(&self.relay, client, gateway, protocol, draining).await;
-        } else if let Some(refusal) = guest.visit.refusal() {
+        } else if let Some((refusal, Place::Head)) = guest.visit.refusal()
+            && guest.visit.may_be_answered()
+        {
             let answer = Own::refusal(refusal);
             tracing::debug!(peer = %peer.ip(), reason = %answer.message, "a request was refused");
             self.relay.metrics.reject(answer.rejection);
             self.relay.metrics.answered(Class::ClientError);
             answer.write(&mut client.stream).await;
         } else {
-            // A connection that is gone needs no end.
-            let _ = client.stream.shutdown().await;
+            answer::linger(&mut client.stream).await;
         }
     }
 
@@ -216,7 +213,8 @@ impl Front {
         loop {
             tokio::select! {
                 biased;
-                result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
+                // Not without shutdown: only a shutdown makes hyper flush an answer given before its request had ended.
+                result = &mut connection => {
                     if let Err(error) = result {
                         tracing::debug!(%error, "a connection ended with an error");
                     }
@@ -224,30 +222,28 @@ impl Front {
                 }
                 () = &mut draining, if !is_draining => {
                     is_draining = true;
-                    Pin::new(&mut connection).graceful_shutdown();
+                    // It would put a word of its own into the answer to an upgrade.
+                    if !guest.visit.is_upgrading() {
+                        Pin::new(&mut connection).graceful_shutdown();
+                    }
                 }
                 () = &mut closing => return None,
             }
         }
         let parts = connection.into_parts();
         let (stream, kept) = parts.io.into_inner().into_parts();
-        Some(Side { stream, early: join(parts.read_buf, kept) })
+        Some(Side { stream, early: join(&parts.read_buf, &kept) })
     }
 
     async fn request(&self, guest: &Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
-        guest.visit.set_in_flight(true);
         let mut outcome = Outcome { front: self, class: Class::Canceled };
         let result = match upgrade::asks(self, &request) {
-            Asks::ForNothing => forward::forward(self, guest, request).await,
-            Asks::InVain => {
-                guest.visit.set_upgrade_refused();
-                forward::forward(self, guest, request).await
-            }
-            Asks::For(protocol) => upgrade::upgrade(self, guest, request, protocol).await,
+            Some(protocol) => upgrade::upgrade(self, guest, request, protocol).await,
+            None => forward::forward(self, guest, request).await,
         };
         let response = result.unwrap_or_else(|own| {
             self.relay.metrics.reject(own.rejection);
-            guest.visit.set_in_flight(false);
+            guest.visit.answered(true);
             own.response()
         });
         outcome.class = class(&response);
@@ -264,7 +260,7 @@ impl Front {
     }
 
     /// A connection to the gateway that speaks HTTP.
-    async fn connect_http(&self) -> Result<SendRequest<Outgoing>, Own> {
+    async fn connect_http(&self) -> Result<Line, Own> {
         let (stream, time) = upstream::connect(&self.settings.upstream, self.settings.connect_timeout)
             .await
             .map_err(|why| {
@@ -275,13 +271,12 @@ impl Front {
         let handshake = self.client.handshake(TokioIo::new(stream)).await;
         let (sender, connection) =
             handshake.map_err(|_| Own::bad_gateway("the gateway closed the connection at once"))?;
-        // It ends with the last of its sender, its answer, and its socket.
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to the gateway ended with an error");
             }
         });
-        Ok(sender)
+        Ok(Line { sender, task: task.abort_handle() })
     }
 }
 
@@ -307,13 +302,9 @@ fn class(response: &Response<Body>) -> Class {
     }
 }
 
-fn join(first: Bytes, second: Bytes) -> Bytes {
-    if first.is_empty() {
-        return second;
-    }
-    let mut both = BytesMut::from(first);
-    both.extend_from_slice(&second);
-    both.freeze()
+/// Bytes of their own, which keep no larger buffer alive.
+fn join(first: &[u8], second: &[u8]) -> Bytes {
+    [first, second].concat().into()
 }
 
 /// A client that left before it was accepted says nothing about the next one (accept(2)).

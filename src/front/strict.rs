@@ -15,6 +15,9 @@ pub(crate) const MAX_LINES: usize = 256;
 /// Digits of a Content-Length or of a chunk's size, at most: far beyond any body, far below an overflow.
 const MAX_DIGITS: usize = 15;
 
+/// Bytes of chunk extensions and trailers of a body, at most: half of what hyper takes of each.
+const MAX_EXTRA: usize = 8 * 1024;
+
 /// How the body behind a head ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -43,7 +46,12 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bad(what) => f.write_str(what),
-            Self::TooLarge => write!(f, "the request's head is larger than {MAX_HEAD} bytes"),
+            Self::TooLarge => {
+                write!(
+                    f,
+                    "the request's head is larger than {MAX_HEAD} bytes, or its trailers than {MAX_EXTRA}"
+                )
+            }
             Self::TooManyLines => write!(f, "the request has more than {MAX_LINES} header lines"),
             Self::Timeout => f.write_str("the request's head did not arrive in time"),
         }
@@ -166,6 +174,7 @@ struct Found<'a> {
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
+    http_2: bool,
     connection_upgrade: bool,
 }
 
@@ -186,6 +195,7 @@ impl<'a> Found<'a> {
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             self.upgrade = true;
+            self.http_2 |= names_http_2(value);
         } else if name.eq_ignore_ascii_case(b"connection") {
             let mut tokens = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
             self.connection_upgrade |= tokens.any(|token| token.eq_ignore_ascii_case(b"upgrade"));
@@ -217,7 +227,7 @@ impl<'a> Found<'a> {
                 return Err(Refusal::Bad("Transfer-Encoding in HTTP/1.0"));
             }
         }
-        let upgrades = self.upgrade && self.connection_upgrade && version == Version::Http11;
+        let upgrades = self.upgrade && !self.http_2 && self.connection_upgrade && version == Version::Http11;
         let has_body = self.chunked || self.length.is_some_and(|n| n > 0);
         match (upgrades, has_body) {
             (true, true) => Err(Refusal::Bad("an upgrade with a body")),
@@ -226,6 +236,15 @@ impl<'a> Found<'a> {
             (false, _) => Ok(Framing::Length(self.length.unwrap_or(0))),
         }
     }
+}
+
+/// Whether HTTP/2 is among the protocols that `Upgrade` names. It never passes, because it would carry requests
+/// past every rule of this front; the request is served as if it had not asked (RFC 9110, section 7.8).
+pub(super) fn names_http_2(upgrade: &[u8]) -> bool {
+    upgrade.split(|b| *b == b',').any(|protocol| {
+        let name = protocol.split(|b| *b == b'/').next().unwrap_or_default().trim_ascii();
+        name.eq_ignore_ascii_case(b"h2c") || name.eq_ignore_ascii_case(b"h2")
+    })
 }
 
 fn number(digits: &[u8]) -> Result<u64> {
@@ -237,97 +256,110 @@ fn number(digits: &[u8]) -> Result<u64> {
 
 /// Follows a chunked body (RFC 9112, section 7.1), a byte at a time where it is not chunk data.
 #[derive(Debug)]
-pub(crate) enum Chunks {
+pub(crate) struct Chunks {
+    place: Place,
+    /// Bytes of extensions and trailers so far.
+    extra: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
     /// In the line of a chunk's size: its value and digits so far.
     Size { value: u64, digits: usize },
     /// Behind the digits, in the chunk's extension.
     Extension { value: u64 },
     /// So many bytes of data are to come.
     Data(u64),
-    /// In the trailers, at this many bytes of a line; with all of them so far.
-    Trailer { column: usize, total: usize },
+    /// In the trailers; at the start of a line or within it.
+    Trailer { line_start: bool },
     /// CR was seen: LF must follow, then this.
     LineEnd(After),
 }
 
 /// What follows a line end in a chunked body.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum After {
+enum After {
     Data(u64),
     Size,
-    Trailer { total: usize },
+    Trailer,
     Done,
 }
 
 impl Chunks {
     pub(crate) fn new() -> Self {
-        Self::Size { value: 0, digits: 0 }
+        Self { place: Place::Size { value: 0, digits: 0 }, extra: 0 }
     }
 
     /// Takes bytes of the body; says how many belong to it, and whether it has ended with them.
     pub(crate) fn follow(&mut self, bytes: &[u8]) -> Result<(usize, bool)> {
         let mut at = 0;
         while at < bytes.len() {
-            if let Self::Data(left) = self {
-                let n = usize::try_from(*left).map_or(bytes.len() - at, |left| left.min(bytes.len() - at));
-                *left -= n as u64;
-                at += n;
-                if *left > 0 {
-                    break;
+            match self.place {
+                Place::Data(left) if left > 0 => {
+                    let rest = bytes.len() - at;
+                    let n = usize::try_from(left).map_or(rest, |left| left.min(rest));
+                    self.place = Place::Data(left - n as u64);
+                    at += n;
                 }
-                match bytes.get(at) {
-                    Some(b'\r') => *self = Self::LineEnd(After::Size),
-                    Some(_) => return Err(Refusal::Bad("a chunk is longer than its size")),
-                    None => break,
+                _ => {
+                    at += 1;
+                    match self.next(bytes[at - 1])? {
+                        Some(place) => self.place = place,
+                        None => return Ok((at, true)),
+                    }
                 }
-                at += 1;
-                continue;
             }
-            if self.next(bytes[at])? {
-                return Ok((at + 1, true));
-            }
-            at += 1;
         }
         Ok((at, false))
     }
 
-    /// One byte that is not chunk data; true at the end of the body.
-    fn next(&mut self, byte: u8) -> Result<bool> {
-        *self = match (&*self, byte) {
-            (Self::Size { value, digits }, _) if byte.is_ascii_hexdigit() && *digits < MAX_DIGITS => {
+    /// One byte that is not chunk data; `None` at the end of the body.
+    fn next(&mut self, byte: u8) -> Result<Option<Place>> {
+        let is_text = byte >= b' ' || byte == b'\t';
+        Ok(Some(match (self.place, byte) {
+            (Place::Size { value, digits }, _) if byte.is_ascii_hexdigit() && digits < MAX_DIGITS => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                Self::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
+                Place::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
             }
-            (Self::Size { digits: 0, .. }, _) => return Err(Refusal::Bad("a chunk has no size")),
-            (Self::Size { value, .. }, b'\r') | (Self::Extension { value }, b'\r') => {
-                Self::LineEnd(if *value == 0 { After::Trailer { total: 0 } } else { After::Data(*value) })
+            (Place::Size { digits: 0, .. }, _) => return Err(Refusal::Bad("a chunk has no size")),
+            (Place::Size { value, .. } | Place::Extension { value }, b'\r') => {
+                Place::LineEnd(if value == 0 { After::Trailer } else { After::Data(value) })
             }
-            (Self::Size { value, .. }, b';') => Self::Extension { value: *value },
-            (Self::Extension { value }, _) if byte >= b' ' || byte == b'\t' => {
-                Self::Extension { value: *value }
+            (Place::Size { value, .. }, b';') => Place::Extension { value },
+            (Place::Extension { value }, _) if is_text => {
+                self.count_extra()?;
+                Place::Extension { value }
             }
-            (Self::Size { .. } | Self::Extension { .. }, _) => {
+            (Place::Size { .. } | Place::Extension { .. }, _) => {
                 return Err(Refusal::Bad("the line of a chunk's size is malformed"));
             }
-            (Self::Trailer { column: 0, .. }, b'\r') => Self::LineEnd(After::Done),
-            (Self::Trailer { total, .. }, b'\r') => Self::LineEnd(After::Trailer { total: *total }),
-            (Self::Trailer { total, .. }, _) if *total >= MAX_HEAD => return Err(Refusal::TooLarge),
-            (Self::Trailer { column: 0, .. }, b' ' | b'\t') => {
+            (Place::Trailer { line_start }, b'\r') => {
+                Place::LineEnd(if line_start { After::Done } else { After::Trailer })
+            }
+            (Place::Trailer { line_start: true }, b' ' | b'\t') => {
                 return Err(Refusal::Bad("a trailer line is folded"));
             }
-            (Self::Trailer { column, total }, _) if byte >= b' ' || byte == b'\t' => {
-                Self::Trailer { column: column + 1, total: total + 1 }
+            (Place::Trailer { .. }, _) if is_text => {
+                self.count_extra()?;
+                Place::Trailer { line_start: false }
             }
-            (Self::Trailer { .. }, _) => return Err(Refusal::Bad("a trailer holds a control character")),
-            (Self::LineEnd(after), b'\n') => match *after {
-                After::Data(n) => Self::Data(n),
-                After::Size => Self::new(),
-                After::Trailer { total } => Self::Trailer { column: 0, total },
-                After::Done => return Ok(true),
+            (Place::Trailer { .. }, _) => return Err(Refusal::Bad("a trailer holds a control character")),
+            (Place::LineEnd(after), b'\n') => match after {
+                After::Data(n) => Place::Data(n),
+                After::Size => Place::Size { value: 0, digits: 0 },
+                After::Trailer => Place::Trailer { line_start: true },
+                After::Done => return Ok(None),
             },
-            (Self::LineEnd(_), _) => return Err(Refusal::Bad("a line of a chunked body ends with CR alone")),
-            (Self::Data(_), _) => return Err(Refusal::Bad("a chunk is longer than its size")),
-        };
-        Ok(false)
+            (Place::LineEnd(_), _) => {
+                return Err(Refusal::Bad("a line of a chunked body ends with CR alone"));
+            }
+            (Place::Data(_), b'\r') => Place::LineEnd(After::Size),
+            (Place::Data(_), _) => return Err(Refusal::Bad("a chunk is longer than its size")),
+        }))
+    }
+
+    fn count_extra(&mut self) -> Result<()> {
+        self.extra += 1;
+        if self.extra > MAX_EXTRA { Err(Refusal::TooLarge) } else { Ok(()) }
     }
 }

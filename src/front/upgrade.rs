@@ -3,42 +3,29 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use hyper::header::{CONNECTION, HeaderMap, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::answer::{Body, Own};
-use super::forward::{Outgoing, answer, unanswered};
+use super::forward::{Keep, Outgoing, answer, unanswered};
+use super::strict::names_http_2;
 use super::{Front, Guest, headers};
 use crate::relay::{Protocol, Side};
 
-/// What a request asks for.
-pub(super) enum Asks {
-    /// An answer.
-    ForNothing,
-    /// An upgrade that does not pass: it is answered as if it asked for nothing.
-    InVain,
-    /// An upgrade.
-    For(Protocol),
-}
-
-/// What a request asks for.
-pub(super) fn asks(front: &Front, request: &Request<Incoming>) -> Asks {
-    let Some(upgrade) = upgrade_of(request.headers()).filter(|_| request.version() == Version::HTTP_11)
-    else {
-        return Asks::ForNothing;
-    };
-    if upgrade.eq_ignore_ascii_case(b"h2c") {
-        // It would carry requests past every rule of this front.
-        return Asks::InVain;
+/// The upgrade that a request asks for; the doorman has seen the same.
+pub(super) fn asks(front: &Front, request: &Request<Incoming>) -> Option<Protocol> {
+    let upgrade = upgrade_of(request.headers()).filter(|_| request.version() == Version::HTTP_11)?;
+    if request.headers().get_all(UPGRADE).iter().any(|line| names_http_2(line.as_bytes())) {
+        return None;
     }
     if request.method() != Method::GET || !upgrade.eq_ignore_ascii_case(b"websocket") {
-        return Asks::For(Protocol::Opaque);
+        return Some(Protocol::Opaque);
     }
     let path = request.uri().path();
     let tunneled = front.settings.tunnel_paths.iter().any(|prefix| path.starts_with(prefix.as_str()));
-    Asks::For(if tunneled { Protocol::Followed } else { Protocol::Judged })
+    Some(if tunneled { Protocol::Followed } else { Protocol::Judged })
 }
 
 /// The value of `Upgrade`, where `Connection` confirms it.
@@ -61,7 +48,7 @@ pub(super) async fn upgrade(
 ) -> Result<Response<Body>, Own> {
     let result = ask(front, guest, request, protocol).await;
     if !matches!(&result, Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS) {
-        guest.visit.set_upgrade_refused();
+        guest.visit.refuse_upgrade();
     }
     result
 }
@@ -73,20 +60,16 @@ async fn ask(
     protocol: Protocol,
 ) -> Result<Response<Body>, Own> {
     let (mut parts, _) = request.into_parts();
-    let connection = headers::upgrade_connection(&parts.headers);
-    let asked = parts.headers.get(UPGRADE).cloned().unwrap_or(HeaderValue::from_static("websocket"));
-    headers::remove_hop_by_hop(&mut parts.headers);
-    parts.headers.insert(CONNECTION, connection);
-    parts.headers.insert(UPGRADE, asked);
+    headers::end_hop(&mut parts.headers, headers::Hop::Upgrade);
     headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies);
     if protocol == Protocol::Judged {
         headers::remove_deflate(&mut parts.headers);
     }
-    let mut sender = front.connect_http().await?;
+    let mut line = front.connect_http().await?;
     let request = Request::from_parts(parts, Outgoing::new(front, None));
-    let mut response = sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
+    let mut response = line.sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(answer(front, guest, None, response));
+        return Ok(answer(front, guest, line, Keep::No, response));
     }
     let gateway = hyper::upgrade::on(&mut response).await.map_err(|error| unanswered(guest, &error))?;
     let Ok(gateway) = gateway.downcast::<TokioIo<TcpStream>>() else {
@@ -95,5 +78,5 @@ async fn ask(
     };
     let side = Side { stream: gateway.io.into_inner(), early: gateway.read_buf };
     guest.leave_for_relay(side, protocol);
-    Ok(answer(front, guest, None, response))
+    Ok(answer(front, guest, line, Keep::No, response))
 }

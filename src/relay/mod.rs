@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
@@ -127,7 +127,7 @@ pub async fn relay(
         sleep(place_in_spread(&membership)).await;
     };
     tokio::select! {
-        result = relay.run(&client.early, &gateway.early, &ending) => if let Err(initiator) = result {
+        result = relay.run(client.early, gateway.early, &ending) => if let Err(initiator) = result {
             ending.note(initiator, CLOSE_ABNORMAL);
             relay.reset();
         },
@@ -147,6 +147,12 @@ pub async fn relay(
     }
 }
 
+/// Resolves when a connection is reset.
+async fn broke(stream: &TcpStream) {
+    // An error of the watching itself would say no less.
+    let _ = stream.ready(Interest::ERROR).await;
+}
+
 /// A place of its own for each relay, evenly spread, whatever their number (the golden ratio's multiples).
 fn place_in_spread(membership: &Membership) -> Duration {
     let fraction = membership.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -164,32 +170,48 @@ impl Relay {
     /// Both directions, until both have ended or one has broken; then says who broke it.
     async fn run(
         &mut self,
-        client_early: &[u8],
-        gateway_early: &[u8],
+        client_early: Bytes,
+        gateway_early: Bytes,
         ending: &Ending,
     ) -> Result<(), Initiator> {
         let (mut from_client, mut to_client) = self.client.split();
         let (mut from_gateway, mut to_gateway) = self.gateway.split();
-        let up = self.up.run(client_early, &mut from_client, &mut to_gateway);
-        let down = self.down.run(gateway_early, &mut from_gateway, &mut to_client);
-        tokio::pin!(up, down);
-        let blame = |broken, source, destination| match broken {
-            Broken::Source => source,
-            Broken::Destination => destination,
+        let up = async {
+            let result = self.up.run(client_early, &mut from_client, &mut to_gateway).await;
+            result.map(|()| from_client).map_err(|broken| match broken {
+                Broken::Source => Initiator::Client,
+                Broken::Destination => Initiator::Gateway,
+            })
         };
+        let down = async {
+            let result = self.down.run(gateway_early, &mut from_gateway, &mut to_client).await;
+            result.map(|()| from_gateway).map_err(|broken| match broken {
+                Broken::Source => Initiator::Gateway,
+                Broken::Destination => Initiator::Client,
+            })
+        };
+        tokio::pin!(up, down);
+        // Of a side that has said all nothing is read: a reset behind its FIN has to be watched for.
         tokio::select! {
-            result = &mut up => {
-                result.map_err(|b| blame(b, Initiator::Client, Initiator::Gateway))?;
-                down.await.map_err(|b| blame(b, Initiator::Gateway, Initiator::Client))
+            ended = &mut up => {
+                let from_client = ended?;
+                tokio::select! {
+                    biased;
+                    ended = down => ended.map(drop),
+                    () = broke(from_client.as_ref()) => Err(Initiator::Client),
+                }
             }
-            result = &mut down => {
-                result.map_err(|b| blame(b, Initiator::Gateway, Initiator::Client))?;
+            ended = &mut down => {
+                let from_gateway = ended?;
                 loop {
                     let heard = ending.heard_of_client();
-                    match timeout(HALF_CLOSED, &mut up).await {
-                        Ok(result) => break result.map_err(|b| blame(b, Initiator::Client, Initiator::Gateway)),
-                        Err(_) if ending.heard_of_client() == heard => break Err(Initiator::Gateway),
-                        Err(_) => {}
+                    tokio::select! {
+                        biased;
+                        ended = &mut up => break ended.map(drop),
+                        () = broke(from_gateway.as_ref()) => break Err(Initiator::Gateway),
+                        () = sleep(HALF_CLOSED) => if ending.heard_of_client() == heard {
+                            break Err(Initiator::Gateway);
+                        }
                     }
                 }
             }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -76,13 +77,15 @@ impl<S: Sift> Pump<S> {
     /// ends the destination's direction too.
     pub(super) async fn run(
         &mut self,
-        early: &[u8],
+        early: Bytes,
         from: &mut ReadHalf<'_>,
         to: &mut WriteHalf<'_>,
     ) -> Result<(), Broken> {
         if !early.is_empty() {
             self.take(&mut early.to_vec(), to)?;
         }
+        // It may be part of a larger buffer, which is not to live as long as the relay.
+        drop(early);
         while self.advance(from, to).await? > 0 {}
         self.finish(from, to).await
     }
@@ -179,6 +182,7 @@ impl<S: Sift> Pump<S> {
                     if more == 0 {
                         return (at..at, at);
                     }
+                    self.held.reserve_exact(missing);
                     self.held.extend_from_slice(&chunk[at..at + more]);
                     at += more;
                 }

@@ -166,6 +166,12 @@ impl Sift for Strained {
         };
         let step = sieve.step(window, self.now);
         if let Step::Drop(_, Some(dropped)) = step {
+            tracing::debug!(
+                run = format_args!("{:016x}", dropped.run.short()),
+                seq = dropped.seq,
+                reason = dropped.verdict.name(),
+                "dropped"
+            );
             self.context.journal.report(dropped);
         }
         step

@@ -1,0 +1,307 @@
+//! What the gateway gets to see of a request's headers: of a loopback client everything as it came, of a remote one
+//! no word that it could have forged.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod net;
+
+use net::{CONSENT, Gateway, Seqgate, handshake, house, lines, open, value};
+
+/// Every way to claim to be somebody else.
+const FORGED: &str = "Forwarded: for=127.0.0.1;host=localhost\r\nX-Forwarded-For: 127.0.0.1\r\n\
+    x-forwarded-for: ::1\r\nX_Forwarded_For: 127.0.0.1\r\nX-FORWARDED-PROTO: https\r\n\
+    X-Forwarded-Host: localhost\r\nX-Forwarded-Port: 1\r\nX-Real-IP: 127.0.0.1\r\nX_Real_IP: ::1\r\n\
+    Tailscale-User-Login: root@example\r\nTailscale-User-Name: Root\r\n";
+
+/// What a browser sends, in its order.
+fn browser(extensions: &str) -> String {
+    format!(
+        "GET /chat?session=a%20b HTTP/1.1\r\nHost: Gateway.Test:18900\r\nConnection: Upgrade\r\nPragma: no-cache\r\n\
+         Cache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nUpgrade: websocket\r\n\
+         Origin: http://Gateway.Test:18900\r\nSec-WebSocket-Version: 13\r\nAccept-Encoding: gzip, deflate, br\r\n\
+         Accept-Language: en-US,en;q=0.9\r\nCookie: a=b; c=d\r\nAuthorization: Bearer x.y.z\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extensions}Sec-WebSocket-Protocol: chat, superchat\r\n\r\n"
+    )
+}
+
+/// The head that the gateway gets for a request.
+async fn seen(seqgate: &Seqgate, gateway: &Gateway, request: &str) -> String {
+    let mut client = seqgate.connect().await;
+    client.send(request).await;
+    gateway.accept().await.head().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_loopback_upgrade_only_deflate_is_missing() {
+    let (gateway, seqgate) = house(&[]).await;
+    for (sent, kept) in [
+        ("", ""),
+        ("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n", ""),
+        (
+            "Sec-WebSocket-Extensions: permessage-deflate, x-other; a=1\r\n",
+            "Sec-WebSocket-Extensions: x-other; a=1\r\n",
+        ),
+        ("Sec-WebSocket-Extensions: x-other\r\n", "Sec-WebSocket-Extensions: x-other\r\n"),
+    ] {
+        let head = seen(&seqgate, &gateway, &browser(sent)).await;
+        assert_eq!(lines(&head), lines(&browser(kept)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deflate_stays_in_the_offer_where_nothing_is_judged() {
+    let (gateway, seqgate) = house(&[]).await;
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+    for path in
+        ["/voiceclaw/realtime", "/__openclaw__/ws", "/desktop/observe", "/node-desktop/a", "/node-portal/b"]
+    {
+        let request = browser(offer).replace("/chat?session=a%20b", path);
+        let head = seen(&seqgate, &gateway, &request).await;
+        assert_eq!(lines(&head), lines(&request));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_headers_of_a_loopback_client_arrive_unchanged() {
+    for settings in [&[][..], &[("trusted-proxies", "10.0.0.0/8")]] {
+        let (gateway, seqgate) = house(settings).await;
+        let requests = [
+            browser("").replace("Pragma: no-cache\r\n", FORGED),
+            format!("GET /plain HTTP/1.1\r\nHost: g\r\n{FORGED}\r\n"),
+        ];
+        for request in requests {
+            let head = seen(&seqgate, &gateway, &request).await;
+            assert_eq!(lines(&head), lines(&request));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_cannot_strip_what_the_gateway_decides_by() {
+    let (gateway, seqgate) = house(&[]).await;
+    let named =
+        "X-Forwarded-For, x-real-ip, Forwarded, Tailscale-User-Login, Host, Origin, Authorization, Cookie";
+    for upgrades in [true, false] {
+        let request = if upgrades {
+            browser("")
+                .replace("Pragma: no-cache\r\n", FORGED)
+                .replace("Connection: Upgrade", &format!("Connection: Upgrade, {named}"))
+        } else {
+            format!(
+                "GET /x HTTP/1.1\r\nHost: g\r\nOrigin: http://g\r\nAuthorization: Bearer x\r\nCookie: a=b\r\nConnection: close, {named}\r\n{FORGED}\r\n"
+            )
+        };
+        let (_, wanted) = lines(&request);
+        let (_, found) = lines(&seen(&seqgate, &gateway, &request).await);
+        for line in wanted.iter().filter(|line| !line.starts_with("Connection:")) {
+            assert!(found.contains(line), "{line:?} is not among {found:?}");
+        }
+        assert!(
+            !found.iter().any(|line| line.starts_with("Connection:") && line.contains("X-")),
+            "{found:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_the_connection_stop_here() {
+    let (gateway, seqgate) = house(&[]).await;
+    let request = "GET / HTTP/1.1\r\nHost: g\r\nConnection: keep-alive, X-Mine\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nX-Mine: 1\r\nTE: trailers, deflate\r\nX-Yours: 2\r\n\r\n";
+    let head = seen(&seqgate, &gateway, request).await;
+    let (_, found) = lines(&head);
+    assert_eq!(found, ["Host: g", "X-Yours: 2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateways_consent_reaches_the_client_as_it_was_given() {
+    let (gateway, seqgate) = house(&[]).await;
+    let consent = CONSENT.replace(
+        "\r\n\r\n",
+        "\r\nSec-WebSocket-Protocol: superchat\r\nSet-Cookie: a=b\r\nset-cookie: c=d\r\nX-cAsE: Kept\r\n\r\n",
+    );
+    let mut client = seqgate.connect().await;
+    client.send(browser("")).await;
+    let mut server = gateway.accept().await;
+    server.head().await;
+    server.send(&consent).await;
+    assert_eq!(lines(&client.head().await), lines(&consent));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_proxy_on_loopback_is_believed_about_its_client() {
+    let (gateway, seqgate) = house(&[("trusted-proxies", "127.0.0.1, 10.0.0.0/8")]).await;
+    for (chain, client) in
+        [("192.0.2.9, 192.0.2.1, 10.1.1.1", "192.0.2.1"), ("192.0.2.1, 127.0.0.1", "unknown")]
+    {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: pub.test\r\nX-Forwarded-For: {chain}\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 127.0.0.1\r\nTailscale-User-Login: root\r\n\r\n"
+        );
+        let head = seen(&seqgate, &gateway, &request).await.to_lowercase();
+        assert_eq!(value(&head, "x-forwarded-for"), Some(client), "{head}");
+        assert_eq!(value(&head, "x-forwarded-proto"), Some("https"));
+        assert_eq!(value(&head, "x-forwarded-host"), Some("pub.test"));
+        assert!(!head.contains("x-real-ip") && !head.contains("tailscale"), "{head}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_of_a_connection_is_attributed() {
+    let (gateway, seqgate) = house(&[("trusted-proxies", "127.0.0.1")]).await;
+    let mut client = seqgate.connect().await;
+    for n in 0..3 {
+        let request = format!(
+            "POST /{n} HTTP/1.1\r\nHost: g\r\nX-Forwarded-For: 192.0.2.{n}\r\nForwarded: for=127.0.0.1\r\nContent-Length: 0\r\n\r\n"
+        );
+        client.send(&request).await;
+        let mut server = gateway.accept().await;
+        let head = server.head().await;
+        assert_eq!(value(&head, "x-forwarded-for"), Some(format!("192.0.2.{n}").as_str()));
+        assert_eq!(value(&head, "forwarded"), None);
+        server.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await;
+        client.head().await;
+    }
+    // The upgrade behind them too.
+    let request =
+        handshake("/").replace("\r\n\r\n", "\r\nX-Forwarded-For: 192.0.2.9\r\nForwarded: for=::1\r\n\r\n");
+    let _ = open(client, &gateway, &request, CONSENT).await;
+}
+
+/// A client that is not on loopback, from a network namespace of its own.
+mod remote {
+    use std::net::{IpAddr, SocketAddr};
+    use std::process::{Command, Stdio};
+
+    use super::{FORGED, browser};
+    use crate::net::{Gateway, Seqgate, patiently, value};
+
+    /// Two ends of a cable, one of them in a namespace; both go with this.
+    struct Cable {
+        namespace: String,
+        here: String,
+    }
+
+    fn ip(arguments: &str) -> bool {
+        let words = arguments.split_whitespace();
+        let status = Command::new("ip").args(words).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|status| status.success())
+    }
+
+    impl Cable {
+        /// `None` where this is not permitted.
+        fn lay(v4: [&str; 2], v6: [&str; 2]) -> Option<Self> {
+            let id = std::process::id();
+            let cable = Self { namespace: format!("sgt{id}"), here: format!("sga{id}") };
+            let Self { namespace, here } = &cable;
+            let there = format!("sgb{id}");
+            if !ip(&format!("netns add {namespace}")) {
+                std::mem::forget(cable);
+                return None;
+            }
+            let laid = [
+                format!("link add {here} type veth peer name {there} netns {namespace}"),
+                format!("addr add {}/30 dev {here}", v4[0]),
+                format!("link set {here} up"),
+                format!("-n {namespace} addr add {}/30 dev {there}", v4[1]),
+                format!("-n {namespace} link set {there} up"),
+            ];
+            if !laid.iter().all(|arguments| ip(arguments)) {
+                return None;
+            }
+            // Not every system has IPv6.
+            ip(&format!("-6 addr add {}/126 dev {here} nodad", v6[0]));
+            ip(&format!("-n {namespace} -6 addr add {}/126 dev {there} nodad", v6[1]));
+            Some(cable)
+        }
+
+        /// Sends a request from the namespace; it ends when this process does, at the latest.
+        fn send(&self, to: SocketAddr, request: &str) -> std::process::Child {
+            // bash can speak TCP, and is where `ip` is.
+            let script = format!(
+                "exec 3<>/dev/tcp/{}/{} && printf %b \"$1\" >&3 && head -c 1 <&3",
+                to.ip(),
+                to.port()
+            );
+            let escaped = request.replace('\\', "\\\\").replace('\r', "\\r").replace('\n', "\\n");
+            Command::new("ip")
+                .args([
+                    "netns",
+                    "exec",
+                    &self.namespace,
+                    "timeout",
+                    "30",
+                    "bash",
+                    "-c",
+                    &script,
+                    "bash",
+                    &escaped,
+                ])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        }
+    }
+
+    impl Drop for Cable {
+        fn drop(&mut self) {
+            // The pair goes with either of its ends.
+            ip(&format!("link del {}", self.here));
+            ip(&format!("netns del {}", self.namespace));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_remote_client_is_named_by_its_own_address_whatever_it_says() {
+        let (v4, v6) = (["10.201.77.1", "10.201.77.2"], ["fd5e:9a7e::1", "fd5e:9a7e::2"]);
+        let Some(cable) = Cable::lay(v4, v6) else {
+            return eprintln!("skipped: `ip netns add` is not permitted here");
+        };
+        for [here, there] in [v4, v6] {
+            let here: IpAddr = here.parse().unwrap();
+            if std::net::TcpListener::bind((here, 0)).is_err() {
+                eprintln!("skipped: no {here}");
+                continue;
+            }
+            let gateway = Gateway::bind().await;
+            let listen = SocketAddr::new(here, 0).to_string();
+            let any = if here.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+            for (listen, trusted) in [(listen.as_str(), ""), (any, "192.0.2.0/24, 127.0.0.0/8")] {
+                let seqgate =
+                    Seqgate::start(gateway.address, &[("listen", listen), ("trusted-proxies", trusted)])
+                        .await;
+                let address = SocketAddr::new(here, seqgate.addresses.listen.port());
+                let named =
+                    "Connection: close, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, Forwarded";
+                for request in [
+                    format!("GET /plain HTTP/1.1\r\nHost: G.test\r\n{FORGED}\r\n"),
+                    format!("GET /stripped HTTP/1.1\r\nHost: G.test\r\n{named}\r\n{FORGED}\r\n"),
+                    format!("POST /post HTTP/1.1\r\nHost: G.test\r\n{FORGED}Content-Length: 2\r\n\r\nhi"),
+                    browser("")
+                        .replace("Gateway.Test:18900", "G.test")
+                        .replace("Pragma: no-cache\r\n", FORGED),
+                ] {
+                    let mut client = cable.send(address, &request);
+                    let head = patiently("the request", async { gateway.accept().await.head().await }).await;
+                    let _ = client.kill();
+                    let _ = client.wait();
+                    let forwarding: Vec<_> = head
+                        .lines()
+                        .map(str::to_ascii_lowercase)
+                        .filter(|line| {
+                            let name = line.split(':').next().unwrap_or_default().replace('_', "-");
+                            name == "forwarded"
+                                || name == "x-real-ip"
+                                || name.starts_with("x-forwarded")
+                                || name.starts_with("tailscale")
+                        })
+                        .collect();
+                    assert_eq!(forwarding.len(), 3, "{forwarding:?}");
+                    assert_eq!(value(&head, "x-forwarded-for"), Some(there), "{head}");
+                    assert_eq!(value(&head, "x-forwarded-proto"), Some("http"), "{head}");
+                    assert_eq!(value(&head, "x-forwarded-host"), Some("G.test"), "{head}");
+                    assert_eq!(value(&head, "host"), Some("G.test"), "{head}");
+                }
+            }
+        }
+    }
+}
