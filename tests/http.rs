@@ -1024,6 +1024,23 @@ async fn a_good_request_before_a_bad_one_is_answered_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_behind_a_bad_request_is_noticed() {
+    // 1. A request is being answered. 2. A bad one arrives behind it and waits for its 400. 3. The client leaves.
+    let (gateway, seqgate) = house(&[]).await;
+    for resets in [false, true] {
+        let mut client = seqgate.connect().await;
+        let both = "GET /slow HTTP/1.1\r\nHost: g\r\n\r\nGET /bad HTTP/1.1\r\nHost : g\r\n\r\n";
+        let (mut server, _) = ask(&mut client, &gateway, both).await;
+        if resets {
+            client.reset()
+        } else {
+            drop(client)
+        }
+        server.rest().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_said_into_an_answer_that_broke_off() {
     let (gateway, seqgate) = house(&[]).await;
     let bad = "GET /bad HTTP/1.1\r\nHost : g\r\n\r\n";

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use net::frames::{BINARY, TEXT, agent, close, frame, masked, masked_close};
 use net::{
-    DeadAddress, End, Gateway, Peer, Relayed, Seqgate, assert_same, eventually, handshake, house, lines,
-    noise, status, tunnel, websocket,
+    CONSENT, DeadAddress, End, Gateway, Peer, Relayed, Seqgate, assert_same, eventually, handshake, house,
+    lines, noise, status, tunnel, websocket,
 };
 use tokio::net::TcpStream;
 
@@ -93,6 +93,19 @@ async fn in_time(scenario: impl AsyncFn(&Gateway, Seqgate) -> Duration) {
         }
     }
     eprintln!("skipped: this machine is too slow for seqgate's patience");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_leaves_the_consent_to_an_upgrade_under_way_as_it_is() {
+    let (gateway, mut seqgate) = house(&[("drain-timeout", "1h")]).await;
+    let mut client = seqgate.connect().await;
+    client.send(handshake("/")).await;
+    let mut server = gateway.accept().await;
+    server.head().await;
+    seqgate.stop();
+    drains(&seqgate).await;
+    server.send(CONSENT).await;
+    client.expect(CONSENT.as_bytes()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

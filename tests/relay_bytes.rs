@@ -448,6 +448,19 @@ async fn a_ping_does_not_wait_for_the_last_fragment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_frame_does_not_wait_for_its_rest_for_ever() {
+    let message = agent("r", 1, 1);
+    for at in [1, 3, 5, message.len() - 1] {
+        let place = place(&[]).await;
+        let Relayed { mut client, mut gateway } = websocket(&place.seqgate, &place.gateway, "/").await;
+        gateway.send(&message[..at]).await;
+        client.expect(&message[..at]).await;
+        gateway.send(&message[at..]).await;
+        client.expect(&message[at..]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_is_left_out_and_the_outer_seq_closes_ranks() {
     for cuts in [Cuts::Whole, Cuts::EachByte, Cuts::Random(8, 300)] {
         let place = place(&[]).await;

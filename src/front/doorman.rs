@@ -279,6 +279,16 @@ impl Doorman {
         Poll::Pending
     }
 
+    /// The answer to an earlier request goes out first. Nothing more is heard, but a client that leaves is noticed.
+    fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Flow>> {
+        loop {
+            self.buffer.clear();
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(Flow::End));
+            }
+        }
+    }
+
     /// A part of a body, straight into hyper's buffer.
     fn poll_body(&mut self, cx: &mut Context<'_>, left: u64, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let most = usize::try_from(left).map_or(out.remaining(), |left| left.min(out.remaining()));
@@ -330,8 +340,7 @@ impl AsyncRead for Doorman {
                 }
                 State::Chunked(_) => ready!(this.poll_chunked(cx))?,
                 State::Upgrading => ready!(this.poll_upgrading(cx))?,
-                // The answer to an earlier request goes out first.
-                State::Refused(_) if this.visit.is_in_flight() => return Poll::Pending,
+                State::Refused(_) if this.visit.is_in_flight() => ready!(this.poll_refused(cx))?,
                 State::Refused(refusal) => {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, *refusal)));
                 }

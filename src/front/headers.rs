@@ -120,16 +120,23 @@ fn is_forwarding(name: &HeaderName) -> bool {
         || name.starts_with("tailscale-")
 }
 
-/// Removes headers, and leaves the others in their order (which `HeaderMap::remove` does not).
-fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+/// Changes or removes values, and leaves the headers in their order (which `HeaderMap::remove` does not).
+fn rebuild(headers: &mut HeaderMap, change: impl Fn(&HeaderName, HeaderValue) -> Option<HeaderValue>) {
     let mut last = None;
     for (name, value) in std::mem::take(headers) {
         // Further values of a name come without it.
         last = name.or(last);
-        if let Some(name) = last.as_ref().filter(|name| keep(name)) {
+        if let Some(name) = &last
+            && let Some(value) = change(name, value)
+        {
             headers.append(name, value);
         }
     }
+}
+
+/// Removes headers, and leaves the others in their order.
+fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+    rebuild(headers, |name, value| Some(value).filter(|_| keep(name)));
 }
 
 /// What a request is, for the headers that belong to its connection.
@@ -198,19 +205,16 @@ pub(crate) fn remove_deflate(headers: &mut HeaderMap) {
         let name = offer.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
         name.eq_ignore_ascii_case(b"permessage-deflate")
     };
-    let lines: Vec<HeaderValue> = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().cloned().collect();
-    if !lines.iter().any(|line| offers(line.as_bytes()).any(is_deflate)) {
+    if !headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().any(|line| offers(line.as_bytes()).any(is_deflate)) {
         return;
     }
-    retain(headers, |name| *name != SEC_WEBSOCKET_EXTENSIONS);
-    for line in &lines {
-        let kept: Vec<&[u8]> = offers(line.as_bytes()).filter(|offer| !is_deflate(offer)).collect();
-        if let Ok(value) = HeaderValue::from_bytes(&kept.join(&b", "[..]))
-            && !value.is_empty()
-        {
-            headers.append(SEC_WEBSOCKET_EXTENSIONS, value);
+    rebuild(headers, |name, value| {
+        if *name != SEC_WEBSOCKET_EXTENSIONS {
+            return Some(value);
         }
-    }
+        let kept: Vec<&[u8]> = offers(value.as_bytes()).filter(|offer| !is_deflate(offer)).collect();
+        HeaderValue::from_bytes(&kept.join(&b", "[..])).ok().filter(|value| !value.is_empty())
+    });
 }
 
 /// The offers of a line: separated by commas outside quotes.
