@@ -67,11 +67,11 @@ impl Own {
         Self { status: StatusCode::BAD_GATEWAY, rejection, message: why.to_string() }
     }
 
-    pub(super) fn limit(connections: usize) -> Self {
+    pub(super) fn limit() -> Self {
         Self {
             status: StatusCode::SERVICE_UNAVAILABLE,
             rejection: Rejection::Limit,
-            message: format!("all {connections} connections are in use (SEQGATE_MAX_CONNECTIONS)"),
+            message: "all connections are in use (SEQGATE_MAX_CONNECTIONS)".to_owned(),
         }
     }
 

@@ -149,7 +149,7 @@ impl Front {
             tokio::spawn(Arc::clone(self).connection(stream, peer, draining.clone(), permit));
             return;
         }
-        let answer = Own::limit(self.settings.max_connections);
+        let answer = Own::limit();
         self.relay.metrics.reject(answer.rejection);
         if let Ok(permit) = Arc::clone(&self.turned_away).try_acquire_owned() {
             tokio::spawn(async move {
