@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seqgate::distinct::Distinct;
-use seqgate::filter::{Order, Secret, Verdict};
+use seqgate::filter::{Order, Verdict};
 use seqgate::sieve::{Mode, Rules, Sieve, Step};
+use seqgate::stamp::Secret;
 
 const WINDOW: usize = 128 * 1024;
 const ROUNDS: usize = 5;

@@ -13,13 +13,13 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::distinct::Distinct;
 use crate::drain::{Drain, Phase};
-use crate::filter::Secret;
 use crate::front::{Front, Settings};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::relay::{self, Context};
 use crate::roster::Roster;
 use crate::sieve::Rules;
+use crate::stamp::Secret;
 
 /// A seqgate whose listeners are bound.
 pub struct App {

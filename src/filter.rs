@@ -21,14 +21,10 @@
 //! in doubt, forward; an event that was dropped changes nothing that later events are judged by; whatever comes,
 //! the ledger holds at most as many runs as it was given, each of a fixed size.
 
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hasher};
 
+use crate::stamp::{RunKey, Stamp};
 use lru::LruCache;
-use siphasher::sip::SipHasher13;
-use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher13x128};
-
-use crate::event::Claim;
-use crate::json::Str;
 
 /// Events of a run whose fingerprints are kept.
 pub const RECENT: usize = 32;
@@ -36,98 +32,6 @@ pub const RECENT: usize = 32;
 pub const STREAMS: usize = 8;
 /// Runs evicted for want of space whose return is noticed.
 const GHOSTS: usize = 256;
-
-/// The secret under which ids become fixed-size keys; fresh for each process, so that nobody can choose ids
-/// that collide.
-#[derive(Clone)]
-pub struct Secret([u64; 2]);
-
-impl Secret {
-    /// A secret from 16 random bytes.
-    #[must_use]
-    pub fn new(random: [u8; 16]) -> Self {
-        let number = u128::from_le_bytes(random);
-        Self([number as u64, (number >> 64) as u64])
-    }
-
-    fn hash64(&self, write: impl FnOnce(&mut SipHasher13)) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.0[0], self.0[1]);
-        write(&mut hasher);
-        hasher.finish()
-    }
-
-    fn run(&self, id: Str<'_>) -> RunKey {
-        let mut hasher = SipHasher13x128::new_with_keys(self.0[0], self.0[1]);
-        id.decode(|piece| hasher.write(piece));
-        let hash = hasher.finish128();
-        RunKey(u128::from(hash.h1) << 64 | u128::from(hash.h2))
-    }
-}
-
-/// A run's keyed 128-bit hash, in place of its id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RunKey(u128);
-
-impl RunKey {
-    /// Half of the key, where 64 bits do.
-    #[must_use]
-    pub fn short(self) -> u64 {
-        self.0 as u64
-    }
-}
-
-impl Hash for RunKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.short());
-    }
-}
-
-/// The keys are hashes already: their bits are taken as they are.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, _: &[u8]) {}
-    fn write_u64(&mut self, n: u64) {
-        self.0 = n;
-    }
-}
-
-/// An event as the ledger judges it: of fixed size, without a word of its content.
-#[derive(Clone, Copy, Debug)]
-pub struct Stamp {
-    /// The run.
-    pub run: RunKey,
-    stream: u64,
-    seq: u64,
-    ts: Option<u64>,
-    mark: u64,
-    ends: bool,
-}
-
-impl Stamp {
-    /// The stamp of an event.
-    #[must_use]
-    pub fn new(claim: &Claim<'_>, secret: &Secret) -> Self {
-        let stream = secret.hash64(|hasher| {
-            if let Some(name) = claim.stream {
-                name.decode(|piece| hasher.write(piece));
-            }
-        });
-        let mark = secret.hash64(|hasher| {
-            hasher.write_u64(claim.seq);
-            hasher.write_u64(stream);
-            match claim.ts {
-                Some(ts) => hasher.write_u64(ts),
-                None => hasher.write(claim.payload),
-            }
-        });
-        Self { run: secret.run(claim.run), stream, seq: claim.seq, ts: claim.ts, mark, ends: claim.ends }
-    }
-}
 
 /// How strictly the order within a run is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -283,6 +187,20 @@ impl Run {
             }
             None => {}
         }
+    }
+}
+
+/// The keys are hashes already: their bits are taken as they are.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, _: &[u8]) {}
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
     }
 }
 

@@ -3,7 +3,7 @@
 //! The map of the house. Layers are one-way: a file uses only what stands above it in this list.
 //!
 //! 0. Pure, without tokio, clock, log or metrics: [`wire`] (frame heads), [`json`] and [`event`] (what a message
-//!    says), [`filter`] (the rule table), [`distinct`] (how many different runs), [`sieve`] (bytes in, steps
+//!    says), [`stamp`] and [`filter`] (the rule table), [`distinct`] (how many different runs), [`sieve`] (bytes in, steps
 //!    out).
 //! 1. Observing: [`roster`], [`metrics`], [`journal`], [`telemetry`], [`drain`].
 //! 2. The data path: [`socket`], [`relay`].
@@ -27,6 +27,7 @@ pub mod relay;
 pub mod roster;
 pub mod sieve;
 pub mod socket;
+pub mod stamp;
 pub mod telemetry;
 pub mod upstream;
 pub mod wire;

@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The map of `src/lib.rs`, lowest layer first.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "wire",
     "json",
     "event",
+    "stamp",
     "filter",
     "distinct",
     "sieve",
@@ -29,7 +30,7 @@ const ORDER: [&str; 20] = [
     "demo",
     "cli",
 ];
-const PURE: usize = 6;
+const PURE: usize = 7;
 
 fn sources() -> Vec<(String, PathBuf, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -10,8 +10,8 @@ mod support;
 
 use proptest::prelude::*;
 use seqgate::event::{self, Outer, Sighting, Subject};
-use seqgate::filter::{RunKey, Secret, Stamp};
 use seqgate::json::Str;
+use seqgate::stamp::{RunKey, Secret, Stamp};
 use serde_json::Value;
 use support::events::event;
 use support::naive_json::{self, Json};

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 use seqgate::event::{self, Claim, Subject};
 use seqgate::filter::Verdict::{Duplicate, Gap, InOrder, Late, NewRun, OutOfOrder, Restarted};
-use seqgate::filter::{Departed, Ledger, Order, RECENT, RunKey, STREAMS, Secret, Stamp, Verdict};
+use seqgate::filter::{Departed, Ledger, Order, RECENT, STREAMS, Verdict};
+use seqgate::stamp::{RunKey, Secret, Stamp};
 use support::events::{Event, event};
 
 const FOREVER: u64 = u64::MAX;

@@ -7,11 +7,12 @@ mod support;
 use proptest::prelude::*;
 use seqgate::event::{self, Outer, Subject};
 use seqgate::filter::Verdict::{Duplicate, InOrder, NewRun, OutOfOrder};
-use seqgate::filter::{Departed, Ledger, Order, Stamp};
+use seqgate::filter::{Departed, Ledger, Order};
 use seqgate::sieve::Unjudged::{
     self, Binary, Extended, Interrupted, Malformed, NoRun, NoSeq, Other, Oversized,
 };
 use seqgate::sieve::{Mode, Rules};
+use seqgate::stamp::Stamp;
 use seqgate::wire::{MAX_HEAD, Opcode};
 use serde_json::Value;
 use support::captures::connections;

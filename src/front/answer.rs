@@ -8,13 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
-use super::forward::Relayed;
+use super::body::Body;
 use super::strict::Refusal;
 use crate::metrics::{Label, Rejection};
 use crate::upstream::Unreachable;
-
-/// The body of an answer to a client.
-pub(super) type Body = Either<Full<Bytes>, Relayed>;
 
 /// How long a client that was turned away may take to read why.
 const LINGER: Duration = Duration::from_secs(1);

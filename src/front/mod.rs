@@ -2,10 +2,11 @@
 //! to the relay.
 //!
 //! One client connection is one task. `doorman.rs` lets whole, unambiguous requests through to hyper;
-//! `headers.rs` says what the gateway gets to see; `forward.rs` streams requests, `upgrade.rs` asks for upgrades;
-//! `answer.rs` is what seqgate says itself.
+//! `headers.rs` says what the gateway gets to see; `forward.rs` streams requests (`body.rs`: their bodies and those of the answers),
+//! `upgrade.rs` asks for upgrades; `answer.rs` is what seqgate says itself.
 
 mod answer;
+mod body;
 mod doorman;
 mod forward;
 mod headers;
@@ -26,7 +27,8 @@ use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::answer::{Body, Own};
+use self::answer::Own;
+use self::body::Body;
 use self::doorman::{Doorman, Place, Visit};
 use self::forward::{Kept, Line};
 use crate::drain::{Draining, Phase};

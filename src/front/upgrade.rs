@@ -8,8 +8,9 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::answer::{Body, Own};
-use super::forward::{Keep, Outgoing, answer, unanswered};
+use super::answer::Own;
+use super::body::{Body, Outgoing};
+use super::forward::{Keep, answer, unanswered};
 use super::strict::names_http_2;
 use super::{Front, Guest, headers};
 use crate::relay::{Protocol, Side};

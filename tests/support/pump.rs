@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use seqgate::distinct::Distinct;
-use seqgate::filter::{Departed, Order, Secret, Verdict};
+use seqgate::filter::{Departed, Order, Verdict};
 use seqgate::sieve::{Dropped, Mode, Rules, Sieve, Step, Tally, Unjudged};
+use seqgate::stamp::Secret;
 use seqgate::wire::MAX_HEAD;
 
 /// Rules with the defaults of the settings, but few runs.

@@ -4,12 +4,19 @@
 //! what it forwards is the order of what arrived; no frame changes its length. How the stream is cut into
 //! windows changes nothing, except that a gathered message may be given up in time ([`Sieve::give_up`]).
 
+mod numbering;
+mod tally;
+
 use std::ops::Range;
 use std::sync::Arc;
 
+use self::numbering::{Numbering, Renumber};
+pub use self::tally::{Tally, Unjudged};
+
 use crate::distinct::Distinct;
-use crate::event::{self, Outer, Subject};
-use crate::filter::{Departed, Ledger, Order, RunKey, Secret, Stamp, Verdict};
+use crate::event::{self, Subject};
+use crate::filter::{Ledger, Order, Verdict};
+use crate::stamp::{RunKey, Secret, Stamp};
 use crate::wire::{self, Head, MAX_HEAD, Opcode, Parse};
 
 /// Whether repeats and stale events are left out, or only counted.
@@ -42,56 +49,6 @@ pub struct Rules {
     pub distinct: Distinct,
 }
 
-/// Why a message passed without a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unjudged {
-    /// Not one of the filtered events.
-    Other,
-    /// No string `runId`.
-    NoRun,
-    /// No integer `seq` in `0 ..= 2^53 - 1`.
-    NoSeq,
-    /// Not JSON, or not UTF-8.
-    Malformed,
-    /// Larger than the inspect limit.
-    Oversized,
-    /// A binary message.
-    Binary,
-    /// A reserved bit was set (a compressed message, for instance), or the frame was masked.
-    Extended,
-    /// Its rest did not come in time, or something came between its fragments.
-    Interrupted,
-}
-
-impl Unjudged {
-    /// Every reason, in the order of their discriminants.
-    pub const ALL: [Self; 8] = [
-        Self::Other,
-        Self::NoRun,
-        Self::NoSeq,
-        Self::Malformed,
-        Self::Oversized,
-        Self::Binary,
-        Self::Extended,
-        Self::Interrupted,
-    ];
-
-    /// The name used as a metric label.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Other => "other",
-            Self::NoRun => "no_run",
-            Self::NoSeq => "no_seq",
-            Self::Malformed => "malformed",
-            Self::Oversized => "oversized",
-            Self::Binary => "binary",
-            Self::Extended => "extended",
-            Self::Interrupted => "interrupted",
-        }
-    }
-}
-
 /// What to do with the start of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -113,21 +70,6 @@ pub struct Dropped {
     pub run: RunKey,
     /// With which number in the run.
     pub seq: u64,
-}
-
-/// What has happened since the last [`Sieve::take_tally`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Judged events, by `Verdict as usize`.
-    pub judged: [u32; Verdict::ALL.len()],
-    /// Messages that passed without a verdict, by `Unjudged as usize`.
-    pub unjudged: [u32; Unjudged::ALL.len()],
-    /// Frames by [`Opcode::index`].
-    pub frames: [u32; Opcode::ALL.len()],
-    /// Frames whose outer `seq` was rewritten.
-    pub rewritten: u32,
-    /// Runs that left the ledger.
-    pub departed: Departed,
 }
 
 #[derive(Debug)]
@@ -153,10 +95,7 @@ pub struct Sieve {
     state: State,
     /// Inside a fragmented message that passes unjudged.
     in_unjudged: bool,
-    /// The highest outer seq that the gateway has used.
-    highest_outer: Option<u64>,
-    /// Numbers that were left out: what is taken from every later outer seq.
-    shift: u64,
+    numbering: Numbering,
     close: Option<Option<u16>>,
     tally: Tally,
 }
@@ -181,8 +120,7 @@ impl Sieve {
             judging,
             state: State::Boundary,
             in_unjudged: false,
-            highest_outer: None,
-            shift: 0,
+            numbering: Numbering::default(),
             close: None,
             tally: Tally::default(),
         }
@@ -413,24 +351,10 @@ impl Sieve {
             }
         }
         if let Some(outer) = sighting.outer {
-            ruling.renumber = self.number(outer, ruling.dropped.is_some());
+            ruling.renumber = self.numbering.next(outer, ruling.dropped.is_some());
+            self.tally.rewritten += u32::from(ruling.renumber.is_some());
         }
         ruling
-    }
-
-    /// Keeps the outer numbering of the connection without a hole of our making: a frame that is left out
-    /// takes its number with it if nobody has used that number yet, and all later numbers move up.
-    fn number(&mut self, outer: Outer, dropped: bool) -> Option<Renumber> {
-        let unused = self.highest_outer.is_none_or(|highest| outer.value > highest);
-        self.highest_outer = self.highest_outer.max(Some(outer.value));
-        if dropped {
-            self.shift += u64::from(unused);
-            return None;
-        }
-        // A number smaller than the shift is none that we moved: it stays.
-        let value = outer.value.checked_sub(self.shift).filter(|_| self.shift > 0)?;
-        self.tally.rewritten += 1;
-        Some(Renumber::new(outer.at, value))
     }
 
     fn count_frame(&mut self, head: Head) {
@@ -514,31 +438,6 @@ impl Sieve {
 struct Ruling {
     dropped: Option<Dropped>,
     renumber: Option<Renumber>,
-}
-
-/// New digits for the outer `seq`, padded with leading spaces to the width of the old ones.
-struct Renumber {
-    /// `at.len() <= 16`, the digits of the largest integer.
-    at: Range<usize>,
-    right_aligned: [u8; 16],
-}
-
-impl Renumber {
-    /// `value` must not have more digits than the place is wide.
-    fn new(at: Range<usize>, mut value: u64) -> Self {
-        let mut right_aligned = [b' '; 16];
-        for (i, byte) in right_aligned.iter_mut().rev().enumerate() {
-            if value > 0 || i == 0 {
-                *byte = b'0' + (value % 10) as u8;
-                value /= 10;
-            }
-        }
-        Self { at, right_aligned }
-    }
-
-    fn digits(&self) -> &[u8] {
-        &self.right_aligned[16 - self.at.len()..]
-    }
 }
 
 /// Where the payloads of a message's own frames lie among whole frames.

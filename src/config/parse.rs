@@ -1,0 +1,63 @@
+//! Values out of their text.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::upstream::Upstream;
+
+/// As in `http://127.0.0.1:18789`, `ws://gateway:18789`, `http://[::1]:18789`.
+pub(super) fn upstream(text: &str) -> Option<Upstream> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("ws://"))?;
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = rest.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(v6) => v6.strip_suffix(']').filter(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok())?,
+        None => host,
+    };
+    let is_host = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    (!host.is_empty() && host.chars().all(is_host)).then(|| Upstream { host: host.to_owned(), port })
+}
+
+/// Items between commas; empty ones are none.
+pub(super) fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
+}
+
+/// A network, or an address as a network of one.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
+}
+
+/// A number and its unit, without a space: `500ms`, `1h`.
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some((text[..digits].parse().ok()?, &text[digits..]))
+}
+
+/// As in `500ms`, `30s`, `10m`, `1h`, `7d`.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split_unit(text)?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
+/// As in `4096B`, `64KiB`, `1MiB`; a bare number is bytes.
+pub(super) fn size(text: &str) -> Option<usize> {
+    let (number, unit) = split_unit(text)?;
+    let bytes = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        _ => return None,
+    };
+    number.checked_mul(bytes)?.try_into().ok()
+}

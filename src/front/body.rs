@@ -1,0 +1,160 @@
+//! Bodies on their way through: requests to the gateway, answers to the client.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use http_body_util::{Either, Full};
+use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
+use hyper::{Request, StatusCode};
+use tokio::time::{Sleep, sleep};
+
+use super::Front;
+use crate::metrics::{Direction, Metrics};
+
+/// The body of an answer to a client: seqgate's own, or the gateway's.
+pub(super) type Body = Either<Full<Bytes>, Relayed>;
+
+/// How long a client's body waits for the gateway's 100.
+const UNASKED: Duration = Duration::from_secs(3);
+
+/// A request's body on its way to the gateway.
+pub(super) struct Outgoing {
+    /// None where there is none.
+    body: Option<Incoming>,
+    metrics: Arc<Metrics>,
+    /// With `Expect: 100-continue`: nothing is read, and so nothing asked of the client, before the gateway
+    /// has said to go on.
+    permission: Option<Permission>,
+}
+
+impl Outgoing {
+    pub(super) fn new(front: &Front, body: Option<Incoming>) -> Self {
+        Self { body, metrics: Arc::clone(&front.relay.metrics), permission: None }
+    }
+}
+
+/// Lets a request's body wait for the gateway's 100 Continue.
+pub(super) fn await_continue(request: &mut Request<Outgoing>) {
+    let (send, go_on) = oneshot::channel();
+    let send = Mutex::new(Some(send));
+    hyper::ext::on_informational(request, move |response| {
+        if response.status() == StatusCode::CONTINUE
+            && let Some(send) = send.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            // An error says that the body is not waited for any more.
+            let _ = send.send(());
+        }
+    });
+    request.body_mut().permission = Some(Permission { go_on, patience: Box::pin(sleep(UNASKED)) });
+}
+
+/// Resolved by the gateway's 100, canceled when it has answered without.
+struct Permission {
+    go_on: oneshot::Receiver<()>,
+    /// A client need not wait for ever (RFC 9110, section 10.1.1), nor has a gateway to say 100: then the body is
+    /// sent unasked.
+    patience: Pin<Box<Sleep>>,
+}
+
+impl Permission {
+    /// Whether the body is to be sent.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        match Pin::new(&mut self.go_on).poll(cx) {
+            Poll::Ready(asked) => Poll::Ready(asked.is_ok()),
+            Poll::Pending => self.patience.as_mut().poll(cx).map(|()| true),
+        }
+    }
+}
+
+impl hyper::body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(permission) = &mut self.permission {
+            if !ready!(permission.poll(cx)) {
+                // The gateway has answered without asking for the body: it is not read, so the client is not
+                // told to send it, and both connections end with the answer.
+                self.body = None;
+                return Poll::Pending;
+            }
+            self.permission = None;
+        }
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        count(&self.metrics, Direction::ToGateway, frame.as_ref());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+/// An answer's body on its way to the client.
+pub(super) struct Relayed {
+    body: Incoming,
+    metrics: Arc<Metrics>,
+    has_ended: bool,
+    /// Told at the end whether the body was whole.
+    at_end: Option<AtEnd>,
+}
+
+type AtEnd = Box<dyn FnOnce(bool) + Send>;
+
+impl Relayed {
+    pub(super) fn new(front: &Front, body: Incoming, at_end: impl FnOnce(bool) + Send + 'static) -> Self {
+        let metrics = Arc::clone(&front.relay.metrics);
+        Self { body, metrics, has_ended: false, at_end: Some(Box::new(at_end)) }
+    }
+}
+
+impl Drop for Relayed {
+    fn drop(&mut self) {
+        let whole = self.is_end_stream();
+        if let Some(at_end) = self.at_end.take() {
+            at_end(whole);
+        }
+    }
+}
+
+impl hyper::body::Body for Relayed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.has_ended |= frame.is_none();
+        count(&self.metrics, Direction::ToClient, frame.as_ref());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.has_ended || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn count(metrics: &Metrics, direction: Direction, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+    if let Some(Ok(frame)) = frame
+        && let Some(data) = frame.data_ref()
+    {
+        metrics.bytes(direction, data.len() as u64);
+    }
+}
