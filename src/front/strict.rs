@@ -10,8 +10,8 @@ use hyper::Uri;
 
 /// Bytes of a request head, at most: four times what the gateway itself takes by default.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
-/// Header lines of a request, at most.
-pub(crate) const MAX_LINES: usize = 256;
+/// Header lines of a request, at most; half of what the gateway itself takes by default.
+pub(crate) const MAX_LINES: usize = 1000;
 /// Digits of a Content-Length or of a chunk's size, at most: far beyond any body, far below an overflow.
 const MAX_DIGITS: usize = 15;
 
