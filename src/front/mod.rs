@@ -47,9 +47,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// A gateway that can't be reached is mentioned so often in the log, at most.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// What a connection can hold in memory at most while it speaks HTTP, in bytes: a head, and hyper's buffers
-/// for both directions on both sides.
-pub const HTTP_BOUND: usize = 4 * HTTP_BUFFER + strict::MAX_HEAD + 32 * 1024;
+/// What a header line costs at most besides its bytes, in bytes: its place in hyper's tables while it is read, and
+/// in the request's map, its copy for a second try and the answer's.
+const LINE_BYTES: usize = 384;
+
+/// What a connection can hold in memory at most while it speaks HTTP, in bytes: a head, its lines, and hyper's
+/// buffers for both directions on both sides.
+pub const HTTP_BOUND: usize = 4 * HTTP_BUFFER + strict::MAX_HEAD + strict::MAX_LINES * LINE_BYTES + 32 * 1024;
 
 /// What the front needs to know.
 pub struct Settings {
