@@ -175,7 +175,9 @@ async fn the_gauges_follow_the_runs_of_all_connections() {
     seqgate.metric_becomes("seqgate_runs_tracked_largest_connection", 10.0).await;
     assert!(seqgate.metric("seqgate_run_table_bytes").await > 0.0);
     assert_eq!(seqgate.metric(r#"seqgate_connections{kind="gateway"}"#).await, 2.0);
-    assert_eq!(seqgate.metric("seqgate_gateway_distinct_runs").await.round(), 10.0);
+    // An estimate: two of ten may share a register, once in some hundred processes.
+    let distinct = seqgate.metric("seqgate_gateway_distinct_runs").await;
+    assert!((7.0..=11.0).contains(&distinct), "{distinct}");
     drop(one);
     seqgate.metric_becomes("seqgate_runs_tracked", 4.0).await;
     drop(two);
