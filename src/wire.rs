@@ -176,24 +176,21 @@ impl Follower {
                 chunk = &chunk[1..];
             }
             let bytes = if cut { &self.partial[..self.partial_len] } else { chunk };
-            let Parse::Head(head) = head(bytes) else {
-                if head_is_broken(bytes) {
-                    self.blind = true;
-                } else if !cut {
-                    self.keep(chunk);
-                    return;
-                }
-                continue;
+            let code_bytes = |head: &Head| match head.opcode {
+                Opcode::Close => head.payload.min(2) as usize,
+                _ => 0,
             };
-            let wanted =
-                head.len + if head.opcode == Opcode::Close { head.payload.min(2) as usize } else { 0 };
-            if bytes.len() < wanted {
-                if !cut {
-                    self.keep(chunk);
-                    return;
+            let (head, wanted) = match head(bytes) {
+                Parse::Head(head) if bytes.len() >= head.len + code_bytes(&head) => {
+                    (head, head.len + code_bytes(&head))
                 }
-                continue;
-            }
+                Parse::Broken => {
+                    self.blind = true;
+                    continue;
+                }
+                Parse::Head(_) | Parse::More(_) if cut => continue,
+                Parse::Head(_) | Parse::More(_) => return self.keep(chunk),
+            };
             if head.opcode == Opcode::Close {
                 self.close = Some(close_code(&bytes[head.len..wanted], head.mask));
                 self.blind = true;
@@ -222,10 +219,6 @@ impl Follower {
     pub fn close(&self) -> Option<Option<u16>> {
         self.close
     }
-}
-
-fn head_is_broken(bytes: &[u8]) -> bool {
-    head(bytes) == Parse::Broken
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Bodies on their way through: requests to the gateway, answers to the client.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
 use hyper::{Request, StatusCode};
 use tokio::time::{Sleep, sleep};
 
-use super::Front;
+use super::{Front, lock};
 use crate::metrics::{Direction, Metrics};
 
 /// The body of an answer to a client: seqgate's own, or the gateway's.
@@ -42,7 +42,7 @@ pub(super) fn await_continue(request: &mut Request<Outgoing>) {
     let send = Mutex::new(Some(send));
     hyper::ext::on_informational(request, move |response| {
         if response.status() == StatusCode::CONTINUE
-            && let Some(send) = send.lock().unwrap_or_else(PoisonError::into_inner).take()
+            && let Some(send) = lock(&send).take()
         {
             // An error says that the body is not waited for any more.
             let _ = send.send(());

@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::lock;
 use super::strict::{self, Chunks, Framing, Refusal};
 
 /// Read at once where the bytes are looked at.
@@ -79,7 +80,7 @@ impl Visit {
 
     /// What was refused on this connection, and where.
     pub(super) fn refusal(&self) -> Option<(Refusal, Place)> {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.refusal)
     }
 
     /// The client has got nothing but whole answers: another one may follow.
@@ -92,7 +93,7 @@ impl Visit {
     }
 
     fn set_refusal(&self, refusal: Refusal, place: Place) {
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some((refusal, place));
+        *lock(&self.refusal) = Some((refusal, place));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Requests that are no upgrades: streamed to the gateway and back, nothing kept.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use http_body_util::Either;
 use hyper::body::{Body as _, Incoming};
@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::answer::Own;
 use super::body::{Body, Outgoing, Relayed, await_continue};
-use super::{Front, Guest, headers};
+use super::{Front, Guest, headers, lock};
 
 /// A connection to the gateway. It ends when this is dropped, whatever it was doing.
 pub(super) struct Line {
@@ -38,12 +38,12 @@ pub(super) struct Kept(Mutex<Option<Line>>);
 
 impl Kept {
     fn take(&self) -> Option<Line> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = lock(&self.0).take();
         kept.filter(|line| line.sender.is_ready())
     }
 
     fn put(&self, line: Line) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        *lock(&self.0) = Some(line);
     }
 }
 

@@ -22,6 +22,8 @@ use hyper::header::{
 };
 use ipnet::IpNet;
 
+use super::strict::items;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -154,8 +156,8 @@ pub(crate) fn end_hop(headers: &mut HeaderMap, hop: Hop) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .flat_map(|line| items(line.as_bytes()))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| *name != TE && !is_forwarding(name) && !END_TO_END.contains(name))
         .filter(|name| !name.as_str().starts_with("sec-websocket-"))
         .collect();
@@ -188,10 +190,9 @@ fn upgrade_connection(headers: &HeaderMap) -> HeaderValue {
     let mut lines = headers.get_all(CONNECTION).iter();
     if let (Some(line), None) = (lines.next(), lines.next()) {
         let harmless = |token: &[u8]| {
-            let token = token.trim_ascii();
             token.eq_ignore_ascii_case(b"upgrade") || token.eq_ignore_ascii_case(b"keep-alive")
         };
-        if line.as_bytes().split(|b| *b == b',').all(harmless) {
+        if items(line.as_bytes()).all(harmless) {
             return line.clone();
         }
     }

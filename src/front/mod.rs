@@ -15,7 +15,7 @@ mod upgrade;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -92,11 +92,11 @@ struct Guest {
 
 impl Guest {
     fn leave_for_relay(&self, gateway: Side, protocol: Protocol) {
-        *self.relay.lock().unwrap_or_else(PoisonError::into_inner) = Some((gateway, protocol));
+        *lock(&self.relay) = Some((gateway, protocol));
     }
 
     fn take_relay(&self) -> Option<(Side, Protocol)> {
-        self.relay.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.relay).take()
     }
 }
 
@@ -258,7 +258,7 @@ impl Front {
 
     /// Says in the log that the gateway can't be reached, but not for every client that finds out.
     fn complain(&self, why: &Unreachable) {
-        let mut last = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.complained);
         if last.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
             *last = Some(Instant::now());
             tracing::warn!(upstream = %self.settings.upstream, "{why}");
@@ -306,6 +306,11 @@ fn class(response: &Response<Body>) -> Class {
         4 => Class::ClientError,
         _ => Class::ServerError,
     }
+}
+
+/// Takes a lock. What these protect is whole at every moment, so a panic elsewhere spoils nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Bytes of their own, which keep no larger buffer alive.

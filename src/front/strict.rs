@@ -197,8 +197,7 @@ impl<'a> Found<'a> {
             self.upgrade = true;
             self.http_2 |= names_http_2(value);
         } else if name.eq_ignore_ascii_case(b"connection") {
-            let mut tokens = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
-            self.connection_upgrade |= tokens.any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+            self.connection_upgrade |= items(value).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
         }
         Ok(())
     }
@@ -238,10 +237,15 @@ impl<'a> Found<'a> {
     }
 }
 
+/// The items of a list in a header's value (RFC 9110, section 5.6.1), for lists without quotes.
+pub(super) fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b',').map(<[u8]>::trim_ascii)
+}
+
 /// Whether HTTP/2 is among the protocols that `Upgrade` names. It never passes, because it would carry requests
 /// past every rule of this front; the request is served as if it had not asked (RFC 9110, section 7.8).
 pub(super) fn names_http_2(upgrade: &[u8]) -> bool {
-    upgrade.split(|b| *b == b',').any(|protocol| {
+    items(upgrade).any(|protocol| {
         let name = protocol.split(|b| *b == b'/').next().unwrap_or_default().trim_ascii();
         name.eq_ignore_ascii_case(b"h2c") || name.eq_ignore_ascii_case(b"h2")
     })

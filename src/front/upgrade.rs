@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::answer::Own;
 use super::body::{Body, Outgoing};
 use super::forward::{Keep, answer, unanswered};
-use super::strict::names_http_2;
+use super::strict::{items, names_http_2};
 use super::{Front, Guest, headers};
 use crate::relay::{Protocol, Side};
 
@@ -34,8 +34,8 @@ fn upgrade_of(headers: &HeaderMap) -> Option<&[u8]> {
     let confirmed = headers
         .get_all(CONNECTION)
         .iter()
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
-        .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+        .flat_map(|line| items(line.as_bytes()))
+        .any(|token| token.eq_ignore_ascii_case(b"upgrade"));
     headers.get(UPGRADE).filter(|_| confirmed).map(|value| value.as_bytes().trim_ascii())
 }
 

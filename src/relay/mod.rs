@@ -178,17 +178,13 @@ impl Relay {
         let (mut from_gateway, mut to_gateway) = self.gateway.split();
         let up = async {
             let result = self.up.run(client_early, &mut from_client, &mut to_gateway).await;
-            result.map(|()| from_client).map_err(|broken| match broken {
-                Broken::Source => Initiator::Client,
-                Broken::Destination => Initiator::Gateway,
-            })
+            result.map(|()| from_client).map_err(|broken| broken.whose(Initiator::Client, Initiator::Gateway))
         };
         let down = async {
             let result = self.down.run(gateway_early, &mut from_gateway, &mut to_client).await;
-            result.map(|()| from_gateway).map_err(|broken| match broken {
-                Broken::Source => Initiator::Gateway,
-                Broken::Destination => Initiator::Client,
-            })
+            result
+                .map(|()| from_gateway)
+                .map_err(|broken| broken.whose(Initiator::Gateway, Initiator::Client))
         };
         tokio::pin!(up, down);
         // Of a side that has said all nothing is read: a reset behind its FIN has to be watched for.

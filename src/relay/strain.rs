@@ -1,8 +1,8 @@
 //! What the two directions do with their bytes: gateway to client goes through the sieve, client to gateway is
 //! not read beyond its frame heads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::Context;
@@ -114,7 +114,7 @@ pub(super) struct Strained {
     context: Arc<Context>,
     /// None where the bytes are not frames.
     pub(super) sieve: Option<Sieve>,
-    member: Weak<Member>,
+    member: Arc<Member>,
     ending: Arc<Ending>,
     /// Milliseconds since the process began, as of the newest bytes.
     now: u64,
@@ -135,7 +135,7 @@ impl Strained {
         Self {
             context: Arc::clone(context),
             sieve,
-            member: Arc::downgrade(member),
+            member: Arc::clone(member),
             ending: Arc::clone(ending),
             now: 0,
             runs: 0,
@@ -183,9 +183,7 @@ impl Sift for Strained {
         self.ending.note_close(Initiator::Gateway, sieve.close());
         if sieve.runs() != self.runs {
             self.runs = sieve.runs();
-            if let Some(member) = self.member.upgrade() {
-                member.runs.store(self.runs, Relaxed);
-            }
+            self.member.runs.store(self.runs, Relaxed);
         }
         // A run that is heard of expires later: one look when the first would have expired is enough.
         if self.expiry.is_none() {
