@@ -135,6 +135,9 @@ pub struct Metrics {
     would_drop: Vec<Option<IntCounter>>,
     unjudged: Vec<IntCounter>,
     rewritten: IntCounter,
+    /// Wholly, and at both ends only.
+    read: [IntCounter; 2],
+    disagreed: IntCounter,
     connections: Vec<IntGauge>,
     connections_total: Vec<IntCounter>,
     rejected: Vec<IntCounter>,
@@ -214,6 +217,18 @@ impl Metrics {
             rewritten: make.counter(
                 "outer_seq_rewritten_total",
                 "Frames whose outer seq was moved up to close a hole that a dropped frame left.",
+            )?,
+            read: {
+                let read = make.counters(
+                    "messages_read_total",
+                    "Text messages that were looked into: wholly, or at their two ends only.",
+                    &["extent"],
+                )?;
+                ["whole", "ends"].map(|extent| read.with_label_values(&[extent]))
+            },
+            disagreed: make.counter(
+                "readings_disagreed_total",
+                "Connections on which the two readings of a message differed, and that have been read wholly since.",
             )?,
             connections: {
                 let gauges =
@@ -308,6 +323,9 @@ impl Metrics {
             (&self.started, tally.judged[Verdict::NewRun as usize]),
             (&self.restarted, tally.judged[Verdict::Restarted as usize]),
             (&self.rewritten, tally.rewritten),
+            (&self.read[0], tally.read_whole),
+            (&self.read[1], tally.read_ends),
+            (&self.disagreed, tally.disagreed),
             (&self.evicted[0], departed.live),
             (&self.evicted[1], departed.ended),
             (&self.evicted[2], departed.expired),

@@ -55,7 +55,7 @@ impl Hash for RunKey {
 }
 
 /// An event as the ledger judges it: of fixed size, without a word of its content.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The run.
     pub run: RunKey,

@@ -179,7 +179,13 @@ impl Sift for Strained {
 
     fn settle(&mut self, undecided: bool) {
         let Some(sieve) = &mut self.sieve else { return };
-        self.context.metrics.add(&sieve.take_tally());
+        let tally = sieve.take_tally();
+        self.context.metrics.add(&tally);
+        if tally.disagreed > 0 {
+            tracing::warn!(
+                "the ends of a message did not say what all of it says: this connection's messages are read wholly from now on"
+            );
+        }
         self.ending.note_close(Initiator::Gateway, sieve.close());
         if sieve.runs() != self.runs {
             self.runs = sieve.runs();

@@ -5,16 +5,17 @@
 //! windows changes nothing, except that a gathered message may be given up in time ([`Sieve::give_up`]).
 
 mod numbering;
+mod reading;
 mod tally;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use self::numbering::{Numbering, Renumber};
+use self::reading::{Reading, Seen};
 pub use self::tally::{Tally, Unjudged};
 
 use crate::distinct::Distinct;
-use crate::event::{self, Subject};
 use crate::filter::{Ledger, Order, Verdict};
 use crate::stamp::{RunKey, Secret, Stamp};
 use crate::wire::{self, Head, MAX_HEAD, Opcode, Parse};
@@ -91,6 +92,7 @@ enum State {
 pub struct Sieve {
     rules: Arc<Rules>,
     judging: bool,
+    reading: Reading,
     ledger: Ledger,
     state: State,
     /// Inside a fragmented message that passes unjudged.
@@ -115,6 +117,7 @@ impl Sieve {
 
     fn new(rules: Arc<Rules>, judging: bool) -> Self {
         Self {
+            reading: Reading::default(),
             ledger: Ledger::new(rules.order, rules.runs, rules.ttl),
             rules,
             judging,
@@ -329,32 +332,39 @@ impl Sieve {
     }
 
     fn judge(&mut self, text: &[u8], now: u64) -> Ruling {
+        let mut look = self.reading.look(text, &self.rules, &mut self.tally);
+        let mut judged = self.verdict(&look.seen, now);
+        if look.at_a_glance && matches!(judged, Ok((_, verdict)) if verdict.drops()) {
+            let whole = self.reading.confirm(&look.seen, text, &self.rules, &mut self.tally);
+            if whole != look.seen {
+                // The verdict was to drop, which has changed nothing that another rests on.
+                judged = self.verdict(&whole, now);
+                look.seen = whole;
+            }
+        }
         let mut ruling = Ruling { dropped: None, renumber: None };
-        let Ok(sighting) = event::peek(text, &self.rules.events) else {
-            self.count_unjudged(Unjudged::Malformed);
-            return ruling;
-        };
-        match sighting.subject {
-            Subject::Other => self.count_unjudged(Unjudged::Other),
-            Subject::NoRun => self.count_unjudged(Unjudged::NoRun),
-            Subject::NoSeq => self.count_unjudged(Unjudged::NoSeq),
-            Subject::Event(claim) => {
-                let stamp = Stamp::new(&claim, &self.rules.secret);
-                let verdict = self.ledger.judge(&stamp, now);
+        match judged {
+            Ok((stamp, verdict)) => {
                 self.tally.judged[verdict as usize] += 1;
                 if verdict == Verdict::NewRun {
                     self.rules.distinct.add(stamp.run.short());
                 }
                 if verdict.drops() && self.rules.mode == Mode::Enforce {
-                    ruling.dropped = Some(Dropped { verdict, run: stamp.run, seq: claim.seq });
+                    ruling.dropped = Some(Dropped { verdict, run: stamp.run, seq: stamp.seq });
                 }
             }
+            Err(reason) => self.count_unjudged(reason),
         }
-        if let Some(outer) = sighting.outer {
+        if let Some(outer) = look.seen.outer {
             ruling.renumber = self.numbering.next(outer, ruling.dropped.is_some());
             self.tally.rewritten += u32::from(ruling.renumber.is_some());
         }
         ruling
+    }
+
+    fn verdict(&mut self, seen: &Seen, now: u64) -> Result<(Stamp, Verdict), Unjudged> {
+        let stamp = seen.subject?;
+        Ok((stamp, self.ledger.judge(&stamp, now)))
     }
 
     fn count_frame(&mut self, head: Head) {

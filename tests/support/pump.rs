@@ -125,12 +125,15 @@ pub(crate) fn strain(rules: Rules, bytes: &[u8], sizes: &[usize]) -> Pump {
 }
 
 fn add(sum: &mut Tally, more: &Tally) {
-    let Tally { judged, unjudged, frames, rewritten, departed } = more;
+    let Tally { judged, unjudged, frames, rewritten, read_whole, read_ends, disagreed, departed } = more;
     let counters = |sum: &mut [u32], more: &[u32]| sum.iter_mut().zip(more).for_each(|(s, m)| *s += m);
     counters(&mut sum.judged, judged);
     counters(&mut sum.unjudged, unjudged);
     counters(&mut sum.frames, frames);
     sum.rewritten += rewritten;
+    sum.read_whole += read_whole;
+    sum.read_ends += read_ends;
+    sum.disagreed += disagreed;
     sum.departed = Departed {
         live: sum.departed.live + departed.live,
         ended: sum.departed.ended + departed.ended,

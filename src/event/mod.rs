@@ -2,8 +2,14 @@
 //!
 //! The law of this file: keys count where they stand in the structure, the last of equal keys counts (as in
 //! the clients' `JSON.parse`), and what is not certain is `Malformed` or has no claim.
+//!
+//! [`peek`] reads a text wholly; [`glance`] reads its two ends only, and has to earn the trust that this needs.
+
+mod ends;
 
 use std::ops::Range;
+
+pub use self::ends::{Glance, Shape, glance};
 
 use crate::json::{Malformed, Reader, Str, Value};
 
@@ -54,7 +60,7 @@ pub struct Claim<'a> {
     pub ts: Option<u64>,
     /// A lifecycle event of phase `end` or `error`: the run is over.
     pub ends: bool,
-    /// The bytes of the payload object.
+    /// The bytes of the payload object where there is no `ts`, else none.
     pub payload: &'a [u8],
 }
 
@@ -84,7 +90,7 @@ pub fn peek<'a>(text: &'a [u8], filtered: &[String]) -> Result<Sighting<'a>, Mal
             b"seq" => {
                 reader.peek();
                 let start = reader.position();
-                outer = integer(reader.value()?).map(|value| Outer { value, at: start..reader.position() });
+                outer = reader.value()?.integer().map(|value| Outer { value, at: start..reader.position() });
             }
             _ => drop(reader.value()?),
         }
@@ -122,10 +128,10 @@ impl<'a> Payload<'a> {
         reader.object(|reader, key| {
             match key.short(&mut [0; LONGEST_KEY]) {
                 b"data" => found.phase_is_last = phase_is_last(reader)?,
-                b"runId" => found.run = string(reader.value()?),
-                b"stream" => found.stream = string(reader.value()?),
-                b"seq" => found.seq = integer(reader.value()?),
-                b"ts" => found.ts = integer(reader.value()?),
+                b"runId" => found.run = reader.value()?.string(),
+                b"stream" => found.stream = reader.value()?.string(),
+                b"seq" => found.seq = reader.value()?.integer(),
+                b"ts" => found.ts = reader.value()?.integer(),
                 _ => drop(reader.value()?),
             }
             Ok(())
@@ -138,7 +144,8 @@ impl<'a> Payload<'a> {
         let Some(run) = self.run else { return Subject::NoRun };
         let Some(seq) = self.seq else { return Subject::NoSeq };
         let ends = self.phase_is_last && self.stream.is_some_and(|s| s.is("lifecycle"));
-        Subject::Event(Claim { run, stream: self.stream, seq, ts: self.ts, ends, payload: self.bytes })
+        let payload = if self.ts.is_none() { self.bytes } else { &[] };
+        Subject::Event(Claim { run, stream: self.stream, seq, ts: self.ts, ends, payload })
     }
 }
 
@@ -152,23 +159,9 @@ fn phase_is_last(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
     reader.object(|reader, key| {
         let value = reader.value()?;
         if key.is("phase") {
-            last = string(value).is_some_and(|s| s.is("end") || s.is("error"));
+            last = value.string().is_some_and(|s| s.is("end") || s.is("error"));
         }
         Ok(())
     })?;
     Ok(last)
-}
-
-fn string(value: Value<'_>) -> Option<Str<'_>> {
-    match value {
-        Value::Str(s) => Some(s),
-        _ => None,
-    }
-}
-
-fn integer(value: Value<'_>) -> Option<u64> {
-    match value {
-        Value::Integer(n) => Some(n),
-        _ => None,
-    }
 }

@@ -1,7 +1,11 @@
 //! JSON text (RFC 8259), read where it lies, as strictly as `JSON.parse` reads it in the clients.
 //!
-//! The law of this file: what is read without an error is a document that every client reads alike, except
+//! The law of [`Reader`]: what is read without an error is a document that every client reads alike, except
 //! that strict decoders refuse escaped lone surrogates. Nothing is copied, nothing recurses.
+
+pub mod words;
+
+use self::words::special;
 
 /// The text is not JSON, or not all of it was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +23,13 @@ pub struct Str<'a> {
     escaped: bool,
 }
 
-impl Str<'_> {
+impl<'a> Str<'a> {
+    /// A string whose raw form holds no backslash.
+    #[must_use]
+    pub fn unescaped(raw: &'a [u8]) -> Self {
+        Self { raw, escaped: false }
+    }
+
     /// Hands out the decoded string, piece by piece. Lone surrogates, which JSON may hold and UTF-8 may not,
     /// come as the three bytes that UTF-8 would use for them if it did, so that different strings never meet.
     pub fn decode(&self, mut piece: impl FnMut(&[u8])) {
@@ -113,6 +123,36 @@ pub enum Value<'a> {
     Integer(u64),
     /// Anything else: other numbers, `true`, `false`, `null`, arrays, objects.
     Other,
+}
+
+impl<'a> Value<'a> {
+    /// The string, if it is one.
+    #[must_use]
+    pub fn string(self) -> Option<Str<'a>> {
+        match self {
+            Self::Str(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The integer, if it is one.
+    #[must_use]
+    pub fn integer(self) -> Option<u64> {
+        match self {
+            Self::Integer(n) => Some(n),
+            _ => None,
+        }
+    }
+
+    /// The integer that plain digits are, without leading zeros.
+    fn of_digits(digits: &[u8]) -> Self {
+        // More digits than the largest integer has could overflow.
+        if digits.len() > 16 {
+            return Self::Other;
+        }
+        let number = digits.iter().fold(0, |sum, d| sum * 10 + u64::from(d - b'0'));
+        if number > MAX_INTEGER { Self::Other } else { Self::Integer(number) }
+    }
 }
 
 /// A place in a JSON text, moving forwards.
@@ -271,11 +311,7 @@ impl<'a> Reader<'a> {
             }
             self.digits()?;
         }
-        if !plain || whole.len() > 16 {
-            return Ok(Value::Other);
-        }
-        let number = whole.iter().fold(0, |sum, d| sum * 10 + u64::from(d - b'0'));
-        Ok(if number > MAX_INTEGER { Value::Other } else { Value::Integer(number) })
+        Ok(if plain { Value::of_digits(whole) } else { Value::Other })
     }
 
     fn string(&mut self) -> Result<Str<'a>> {
@@ -301,27 +337,6 @@ impl<'a> Reader<'a> {
         self.at = at + 1;
         Ok(Str { raw: &self.text[start..at], escaped })
     }
-}
-
-/// The first place, from `at` on, of a quote, a backslash or a control character; eight bytes at a time.
-fn special(text: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    const TOPS: u64 = ONES << 7;
-    const QUOTES: u64 = ONES * b'"' as u64;
-    const SLASHES: u64 = ONES * b'\\' as u64;
-    // The top bit of each byte that is zero; a byte above a zero byte may be marked too, the lowest mark is true.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
-    while let Some(chunk) = text[at..].first_chunk::<8>() {
-        let word = u64::from_le_bytes(*chunk);
-        let below_space = word.wrapping_sub(ONES * 0x20) & !word & TOPS;
-        let found = below_space | zeros(word ^ QUOTES) | zeros(word ^ SLASHES);
-        if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    let tail = &text[at..];
-    at + tail.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\').unwrap_or(tail.len())
 }
 
 /// The kinds of the open arrays and objects, a bit each: no memory up to a depth of 64, and never more than

@@ -1,0 +1,294 @@
+//! The two ends of a message, read without its middle: what an event says of itself stands before its text and
+//! behind it, and the cost does not grow with the text.
+//!
+//! The law of this file: a glance may say nothing, and then the text has to be read wholly. Where it says something,
+//! that is what [`super::peek`] says, provided that the text was written by `JSON.stringify` (it is JSON, without
+//! space between the tokens, no object has two members of one name) and that a message of the same [`Shape`]
+//! was read both ways and said the same. Whoever glances sees to that.
+//!
+//! Why that is enough: going right from the start of JSON text, every token is known for what it is. Going
+//! left from its end too: a document ends outside of any string, and a string that is closed was opened by the
+//! nearest quote that no backslash escapes. What a glance can't know is whether the object whose end it meets
+//! is the payload; the shape says that it was so before, where the same names stood in the same order.
+
+use super::{Claim, Outer, Sighting, Subject};
+use crate::json::words::{self, Name};
+use crate::json::{MAX_INTEGER, Str};
+
+/// How an event begins.
+const EVENT: &[u8] = br#"{"type":"event","event":""#;
+/// What stands between an event's name and the members of its payload.
+const PAYLOAD: &[u8] = br#","payload":{"#;
+/// How the answer to a request begins.
+const RESPONSE: &[u8] = br#"{"type":"res","#;
+
+/// What a message seems to say.
+#[derive(Debug)]
+pub struct Glance<'a> {
+    /// As by [`super::peek`].
+    pub sighting: Sighting<'a>,
+    /// The names that were read on the way to it.
+    pub shape: Shape,
+}
+
+/// A hash of the keys at a message's ends, and of where the middle begins and ends among them. Nothing that clients
+/// choose is in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape(u64);
+
+impl Shape {
+    #[inline]
+    fn add(&mut self, key: Name) {
+        let word = key.word ^ (key.len as u64) << 56;
+        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    #[inline]
+    fn mark(&mut self, byte: u8) {
+        self.add(Name { word: u64::from(byte), len: 0 });
+    }
+}
+
+const TYPE: Name = Name::of(b"type");
+const EVENT_NAME: Name = Name::of(b"event");
+const PAYLOAD_NAME: Name = Name::of(b"payload");
+const DATA: Name = Name::of(b"data");
+const RUN: Name = Name::of(b"runId");
+const STREAM: Name = Name::of(b"stream");
+const SEQ: Name = Name::of(b"seq");
+const TS: Name = Name::of(b"ts");
+
+/// Reads both ends of a message; `filtered` names the events that are judged. `None` where these do not hold all that is
+/// needed, and for lifecycle events, whose phase stands in the middle.
+#[must_use]
+pub fn glance<'a>(text: &'a [u8], filtered: &[String]) -> Option<Glance<'a>> {
+    let mut shape = Shape::default();
+    if text.starts_with(RESPONSE) {
+        return Some(Glance { sighting: Sighting { outer: None, subject: Subject::Other }, shape });
+    }
+    let mut front = Front { text, at: EVENT.len() };
+    let mut back = Back { text, at: text.len() };
+    let name = text.strip_prefix(EVENT).and_then(|_| front.string())?;
+    let outer = back.frame(&mut shape)?;
+    if !filtered.iter().any(|known| known.as_bytes() == name) {
+        // Where there is no number to be seen, there may be one further in.
+        let outer = Some(outer?);
+        return Some(Glance { sighting: Sighting { outer, subject: Subject::Other }, shape });
+    }
+    if !text[front.at..].starts_with(PAYLOAD) {
+        return None;
+    }
+    front.at += PAYLOAD.len();
+    let before = front.payload(&mut shape)?;
+    let behind = back.payload(&mut shape)?;
+    if back.at <= front.at {
+        return None;
+    }
+    let stream = behind.stream.or(before.stream).filter(|name| *name != b"lifecycle")?;
+    let claim = Claim {
+        run: Str::unescaped(behind.run.or(before.run)?),
+        stream: Some(Str::unescaped(stream)),
+        seq: behind.seq.or(before.seq)?,
+        ts: Some(behind.ts.or(before.ts)?),
+        ends: false,
+        payload: &[],
+    };
+    Some(Glance { sighting: Sighting { outer, subject: Subject::Event(claim) }, shape })
+}
+
+/// What stands on one side of a payload's `data`.
+#[derive(Default)]
+struct Fields<'a> {
+    run: Option<&'a [u8]>,
+    stream: Option<&'a [u8]>,
+    seq: Option<u64>,
+    ts: Option<u64>,
+}
+
+/// A value without members.
+enum Scalar<'a> {
+    /// A string without a backslash.
+    Text(&'a [u8]),
+    Integer(u64),
+    Word,
+}
+
+impl<'a> Scalar<'a> {
+    fn text(self) -> Option<&'a [u8]> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    fn integer(self) -> Option<u64> {
+        if let Self::Integer(n) = self { Some(n) } else { None }
+    }
+}
+
+/// Reading forwards.
+struct Front<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Front<'a> {
+    #[inline]
+    fn take(&mut self, byte: u8) -> Option<()> {
+        (*self.text.get(self.at)? == byte).then(|| self.at += 1)
+    }
+
+    /// The rest of a string and its closing quote.
+    #[inline]
+    fn string(&mut self) -> Option<&'a [u8]> {
+        let close = words::special(self.text, self.at);
+        let string = self.text.get(self.at..close)?;
+        self.at = close;
+        self.take(b'"')?;
+        Some(string)
+    }
+
+    #[inline]
+    fn key(&mut self) -> Option<Name> {
+        self.take(b'"')?;
+        let name = words::name_from(self.text, self.at)?;
+        self.at += name.len + 1;
+        self.take(b':')?;
+        Some(name)
+    }
+
+    fn scalar(&mut self) -> Option<Scalar<'a>> {
+        if self.take(b'"').is_some() {
+            return self.string().map(Scalar::Text);
+        }
+        let rest = &self.text[self.at..];
+        let len = rest.iter().position(|byte| *byte == b',')?;
+        self.at += len;
+        if let Some((value, digits)) = words::last_number(rest, len)
+            && digits == len
+        {
+            return (value <= MAX_INTEGER).then_some(Scalar::Integer(value));
+        }
+        matches!(&rest[..len], b"true" | b"false" | b"null").then_some(Scalar::Word)
+    }
+
+    /// The members of a payload before `data`; stops at its value.
+    #[inline]
+    fn payload(&mut self, shape: &mut Shape) -> Option<Fields<'a>> {
+        let mut found = Fields::default();
+        loop {
+            let key = self.key()?;
+            shape.add(key);
+            match key {
+                DATA => {
+                    shape.mark(*self.text.get(self.at)?);
+                    return Some(found);
+                }
+                RUN => found.run = Some(self.scalar()?.text()?),
+                STREAM => found.stream = Some(self.scalar()?.text()?),
+                SEQ => found.seq = Some(self.scalar()?.integer()?),
+                TS => found.ts = Some(self.scalar()?.integer()?),
+                _ => drop(self.scalar()?),
+            }
+            self.take(b',')?;
+        }
+    }
+}
+
+/// Reading backwards; `at` bytes are not yet read.
+struct Back<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Back<'a> {
+    #[inline]
+    fn last(&self) -> Option<u8> {
+        self.text[..self.at].last().copied()
+    }
+
+    #[inline]
+    fn take(&mut self, byte: u8) -> Option<()> {
+        (self.last()? == byte).then(|| self.at -= 1)
+    }
+
+    /// A string whose closing quote was taken, and its opening quote.
+    #[inline]
+    fn string(&mut self) -> Option<&'a [u8]> {
+        let close = self.at;
+        let open = words::last_quote_or_slash(self.text, close)?;
+        self.at = open;
+        // With a backslash before it, the quote is part of the string.
+        let plain = self.text[open] == b'"' && self.last()? != b'\\';
+        plain.then(|| &self.text[open + 1..close])
+    }
+
+    #[inline]
+    fn key(&mut self) -> Option<Name> {
+        self.take(b':')?;
+        self.take(b'"')?;
+        let name = words::name_before(self.text, self.at)?;
+        self.at -= name.len + 1;
+        (self.last()? != b'\\').then_some(name)
+    }
+
+    #[inline]
+    fn scalar(&mut self) -> Option<Scalar<'a>> {
+        if self.take(b'"').is_some() {
+            return self.string().map(Scalar::Text);
+        }
+        if let Some((value, digits)) = words::last_number(self.text, self.at) {
+            self.at -= digits;
+            // Anything but a key before them (a sign, a point, an exponent): no plain integer.
+            return (self.last()? == b':' && value <= MAX_INTEGER).then_some(Scalar::Integer(value));
+        }
+        let word = [&b"true"[..], b"false", b"null"]
+            .into_iter()
+            .find(|word| self.text[..self.at].ends_with(word))?;
+        self.at -= word.len();
+        Some(Scalar::Word)
+    }
+
+    /// The frame's own members behind an object, which the payload is if no other stands there. That object's end is
+    /// taken too.
+    #[inline]
+    fn frame(&mut self, shape: &mut Shape) -> Option<Option<Outer>> {
+        self.take(b'}')?;
+        let mut outer = None;
+        while self.take(b'}').is_none() {
+            let end = self.at;
+            let value = self.scalar()?;
+            let at = self.at..end;
+            let key = self.key()?;
+            shape.add(key);
+            match key {
+                SEQ => outer = Some(Outer { value: value.integer()?, at }),
+                TYPE | EVENT_NAME | PAYLOAD_NAME => return None,
+                _ => {}
+            }
+            self.take(b',')?;
+        }
+        shape.mark(b'}');
+        Some(outer)
+    }
+
+    /// The members of a payload behind an array or object, which `data` is if no other stands there.
+    #[inline]
+    fn payload(&mut self, shape: &mut Shape) -> Option<Fields<'a>> {
+        let mut found = Fields::default();
+        loop {
+            if let Some(end @ (b'}' | b']')) = self.last() {
+                shape.mark(end);
+                return Some(found);
+            }
+            let value = self.scalar()?;
+            let key = self.key()?;
+            shape.add(key);
+            match key {
+                RUN => found.run = Some(value.text()?),
+                STREAM => found.stream = Some(value.text()?),
+                SEQ => found.seq = Some(value.integer()?),
+                TS => found.ts = Some(value.integer()?),
+                _ => {}
+            }
+            self.take(b',')?;
+        }
+    }
+}
