@@ -28,11 +28,30 @@ impl Secret {
         hasher.finish()
     }
 
-    fn run(&self, id: Str<'_>) -> RunKey {
+    /// The key of a run.
+    #[must_use]
+    pub fn run(&self, id: Str<'_>) -> RunKey {
         let mut hasher = SipHasher13x128::new_with_keys(self.0[0], self.0[1]);
         id.decode(|piece| hasher.write(piece));
         let hash = hasher.finish128();
         RunKey(u128::from(hash.h1) << 64 | u128::from(hash.h2))
+    }
+
+    #[inline]
+    fn mark(&self, stream: u64, seq: u64, ts: u64) -> u64 {
+        self.hash64(|hasher| {
+            hasher.write_u64(seq);
+            hasher.write_u64(stream);
+            hasher.write_u64(ts);
+        })
+    }
+
+    fn stream(&self, name: Option<Str<'_>>) -> u64 {
+        self.hash64(|hasher| {
+            if let Some(name) = name {
+                name.decode(|piece| hasher.write(piece));
+            }
+        })
     }
 }
 
@@ -75,19 +94,22 @@ impl Stamp {
     /// The stamp of an event.
     #[must_use]
     pub fn new(claim: &Claim<'_>, secret: &Secret) -> Self {
-        let stream = secret.hash64(|hasher| {
-            if let Some(name) = claim.stream {
-                name.decode(|piece| hasher.write(piece));
-            }
-        });
-        let mark = secret.hash64(|hasher| {
-            hasher.write_u64(claim.seq);
-            hasher.write_u64(stream);
-            match claim.ts {
-                Some(ts) => hasher.write_u64(ts),
-                None => hasher.write(claim.payload),
-            }
-        });
-        Self { run: secret.run(claim.run), stream, seq: claim.seq, ts: claim.ts, mark, ends: claim.ends }
+        let (run, stream) = (secret.run(claim.run), secret.stream(claim.stream));
+        let mark = match claim.ts {
+            Some(ts) => secret.mark(stream, claim.seq, ts),
+            None => secret.hash64(|hasher| {
+                hasher.write_u64(claim.seq);
+                hasher.write_u64(stream);
+                hasher.write(claim.payload);
+            }),
+        };
+        Self { run, stream, seq: claim.seq, ts: claim.ts, mark, ends: claim.ends }
+    }
+
+    /// The stamp of a later event of the same stream, which does not end the run either.
+    #[must_use]
+    pub fn later(&self, run: RunKey, seq: u64, ts: u64, secret: &Secret) -> Self {
+        let mark = secret.mark(self.stream, seq, ts);
+        Self { run, seq, ts: Some(ts), mark, ..*self }
     }
 }

@@ -5,8 +5,8 @@
 mod support;
 
 use proptest::prelude::*;
-use seqgate::event::{self, Outer, Shape, Sighting, Subject};
-use seqgate::filter::Verdict;
+use seqgate::event::{self, Filled, Form, Outer, Shape, Sighting, Subject};
+use seqgate::filter::{Ledger, Order, Verdict};
 use seqgate::sieve::{Mode, Unjudged};
 use seqgate::stamp::{Secret, Stamp};
 use support::events::event;
@@ -243,6 +243,87 @@ fn most_of_what_was_captured_is_read_at_a_glance() {
     assert!(ends * 2 > all, "{ends} of {all}");
 }
 
+/// The form of a message that is read at a glance.
+fn form(text: &str) -> Form {
+    let layout = event::glance(text.as_bytes(), &filtered()).unwrap().layout.expect("the usual order");
+    Form::of(text.as_bytes(), &layout).expect("short ends")
+}
+
+#[test]
+fn a_form_reads_what_differs_in_run_text_and_numbers_only() {
+    let form = form(&with_data(r#"{"text":"Hel"}"#));
+    let like = |run: &str, data: &str, seq: u64, ts: u64, outer: u64| {
+        format!(
+            r#"{{"type":"event","event":"agent","payload":{{"runId":"{run}","stream":"assistant","data":{data},"sessionKey":"agent:main:main","seq":{seq},"ts":{ts}}},"seq":{outer}}}"#
+        )
+    };
+    for (run, other_run) in
+        [("r", None), ("s", Some("s")), ("", Some("")), ("a longer one", Some("a longer one"))]
+    {
+        for data in ["{}", r#"{"text":"\"},\"seq\":3}"}"#, r#"{"a":[{}],"b":{}}"#] {
+            for (seq, ts, outer) in [(0, 0, 0), (4, 1000, 9), (9_007_199_254_740_991, 1_769_900_000_000, 10)]
+            {
+                let text = like(run, data, seq, ts, outer);
+                let at = text.len() - 1 - outer.to_string().len()..text.len() - 1;
+                let filled = Filled {
+                    other_run: other_run.map(str::as_bytes),
+                    seq,
+                    ts,
+                    outer: Outer { value: outer, at },
+                };
+                assert_eq!(form.read(text.as_bytes()), Some(filled), "{text}");
+            }
+        }
+    }
+    let text = like("r", "{}", 4, 1000, 9);
+    for (what, with) in [
+        ("assistant", "thinking"),
+        (r#""runId":"r""#, r#""runId":"r\n""#),
+        ("agent:main:main", "agent:main:other"),
+        (r#""data":{"#, r#""data":["#),
+        (r#"{}"#, r#"{}]"#),
+        (r#""ts":1000"#, r#""ts":-1000"#),
+        (r#""ts":1000"#, r#""ts":1000.5"#),
+        (r#""ts":1000"#, r#""ts":9007199254740992"#),
+        (r#""ts":1000"#, r#""ts":10000000000000000"#),
+        (r#""ts":1000"#, r#""ts":"#),
+        (r#""seq":9"#, r#""seq":"9""#),
+        (r#""seq":9"#, r#""seq":9,"x":1"#),
+        (r#""event":"agent""#, r#""event":"chat""#),
+    ] {
+        let other = text.replacen(what, with, 1);
+        assert_ne!(other, text, "{what}");
+        assert_eq!(form.read(other.as_bytes()), None, "{other}");
+    }
+    for cut in 0..text.len() {
+        assert_eq!(form.read(&text.as_bytes()[..cut]), None);
+        assert_eq!(form.read(&text.as_bytes()[cut + 1..]), None);
+    }
+}
+
+#[test]
+fn a_form_follows_its_run() {
+    let event = |run: &str| event(run, 1).outer(1).to_string();
+    let mut form = form(&event("first"));
+    for run in ["second", "x", "", "something longer than those before"] {
+        assert_eq!(form.read(event(run).as_bytes()).unwrap().other_run, Some(run.as_bytes()));
+        form.follow(run.as_bytes());
+        assert_eq!(form.read(event(run).as_bytes()).unwrap().other_run, None);
+        assert!(form.read(event("first").as_bytes()).unwrap().other_run.is_some());
+    }
+    // It does not grow with what clients choose.
+    let long = "x".repeat(10_000);
+    form.follow(long.as_bytes());
+    assert!(form.read(event(&long).as_bytes()).unwrap().other_run.is_some());
+}
+
+#[test]
+fn long_ends_have_no_form() {
+    let long = event(&"x".repeat(600), 1).outer(1).to_string();
+    let layout = event::glance(long.as_bytes(), &filtered()).unwrap().layout.unwrap();
+    assert!(Form::of(long.as_bytes(), &layout).is_none());
+}
+
 /// Any string as `JSON.stringify` writes it.
 fn written() -> impl Strategy<Value = String> {
     let nasty = proptest::collection::vec(
@@ -333,6 +414,33 @@ proptest! {
             r#"{{"type":"event","event":"agent","payload":{{"runId":"{run}","stream":"tool","data":{data},"sessionKey":"k","seq":{seq},"ts":{ts}}},"seq":{outer}}}"#
         );
         agree(&text);
+    }
+
+    /// The whole of it against the ledger alone, on a connection that trusts its glances: many runs and streams, each a form of
+    /// its own, repeats among them.
+    #[test]
+    fn a_connection_that_trusts_judges_as_one_that_reads_all(
+        picks in proptest::collection::vec((0..3u8, 0..6usize, 0..40u64, written()), 0..200),
+    ) {
+        let mut pump = trusting();
+        let (before, judged) = (pump.dropped.len(), pump.tally.judged);
+        let mut ledger = Ledger::new(Order::Stream, 64, u64::MAX);
+        let secret = Secret::new([7; 16]);
+        let mut expected = judged;
+        for seq in 1..=10 {
+            ledger.judge(&whole(&event("trusted", seq).to_string()).stamp.unwrap(), 0);
+        }
+        for (run, stream, seq, said) in &picks {
+            let run = ["trusted", "other", "a third one"][usize::from(*run)];
+            let stream = ["assistant", "tool", "thinking", "item", "usage", "plan"][*stream];
+            let text = event(run, *seq).stream(stream).text(said).outer(*seq).to_string();
+            let Subject::Event(claim) = event::peek(text.as_bytes(), &filtered()).unwrap().subject else { panic!() };
+            expected[ledger.judge(&Stamp::new(&claim, &secret), 0) as usize] += 1;
+            pump.feed(&support::frames::text(&text));
+        }
+        prop_assert_eq!(pump.tally.judged, expected);
+        prop_assert_eq!(pump.tally.disagreed, 0);
+        prop_assert!(pump.dropped.len() >= before);
     }
 
     /// No bytes at all make it panic, and no cut.

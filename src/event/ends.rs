@@ -11,6 +11,9 @@
 //! nearest quote that no backslash escapes. What a glance can't know is whether the object whose end it meets
 //! is the payload; the shape says that it was so before, where the same names stood in the same order.
 
+use std::ops::Range;
+
+use super::form::Layout;
 use super::{Claim, Outer, Sighting, Subject};
 use crate::json::words::{self, Name};
 use crate::json::{MAX_INTEGER, Str};
@@ -29,6 +32,14 @@ pub struct Glance<'a> {
     pub sighting: Sighting<'a>,
     /// The names that were read on the way to it.
     pub shape: Shape,
+    /// Where it stands, if it is an event whose parts stand in the usual order.
+    pub layout: Option<Layout>,
+}
+
+impl Glance<'_> {
+    fn other(outer: Option<Outer>, shape: Shape) -> Self {
+        Self { sighting: Sighting { outer, subject: Subject::Other }, shape, layout: None }
+    }
 }
 
 /// A hash of the keys at a message's ends, and of where the middle begins and ends among them. Nothing that clients
@@ -64,7 +75,7 @@ const TS: Name = Name::of(b"ts");
 pub fn glance<'a>(text: &'a [u8], filtered: &[String]) -> Option<Glance<'a>> {
     let mut shape = Shape::default();
     if text.starts_with(RESPONSE) {
-        return Some(Glance { sighting: Sighting { outer: None, subject: Subject::Other }, shape });
+        return Some(Glance::other(None, shape));
     }
     let mut front = Front { text, at: EVENT.len() };
     let mut back = Back { text, at: text.len() };
@@ -72,8 +83,7 @@ pub fn glance<'a>(text: &'a [u8], filtered: &[String]) -> Option<Glance<'a>> {
     let outer = back.frame(&mut shape)?;
     if !filtered.iter().any(|known| known.as_bytes() == name) {
         // Where there is no number to be seen, there may be one further in.
-        let outer = Some(outer?);
-        return Some(Glance { sighting: Sighting { outer, subject: Subject::Other }, shape });
+        return Some(Glance::other(Some(outer?), shape));
     }
     if !text[front.at..].starts_with(PAYLOAD) {
         return None;
@@ -81,45 +91,60 @@ pub fn glance<'a>(text: &'a [u8], filtered: &[String]) -> Option<Glance<'a>> {
     front.at += PAYLOAD.len();
     let before = front.payload(&mut shape)?;
     let behind = back.payload(&mut shape)?;
-    if back.at <= front.at {
+    // An array or object: two bytes at least.
+    if back.at < front.at + 2 {
         return None;
     }
-    let stream = behind.stream.or(before.stream).filter(|name| *name != b"lifecycle")?;
+    let stream = behind.stream.or(before.stream).filter(|(name, _)| *name != b"lifecycle")?;
+    let (run, seq, ts) = (behind.run.or(before.run)?, behind.seq.or(before.seq)?, behind.ts.or(before.ts)?);
+    // Behind its opening byte, before its closing one.
+    let middle = front.at + 1..back.at - 1;
+    let in_order = |outer: &Outer| {
+        let places = [&run.1, &middle, &seq.1, &ts.1, &outer.at];
+        places.is_sorted_by(|a, b| a.end <= b.start)
+    };
+    let layout = outer.as_ref().filter(|outer| in_order(outer)).map(|outer| Layout {
+        run: run.1.clone(),
+        middle: middle.clone(),
+        seq: seq.1.clone(),
+        ts: ts.1.clone(),
+        outer: outer.at.clone(),
+    });
     let claim = Claim {
-        run: Str::unescaped(behind.run.or(before.run)?),
-        stream: Some(Str::unescaped(stream)),
-        seq: behind.seq.or(before.seq)?,
-        ts: Some(behind.ts.or(before.ts)?),
+        run: Str::unescaped(run.0),
+        stream: Some(Str::unescaped(stream.0)),
+        seq: seq.0,
+        ts: Some(ts.0),
         ends: false,
         payload: &[],
     };
-    Some(Glance { sighting: Sighting { outer, subject: Subject::Event(claim) }, shape })
+    Some(Glance { sighting: Sighting { outer, subject: Subject::Event(claim) }, shape, layout })
 }
 
 /// What stands on one side of a payload's `data`.
 #[derive(Default)]
 struct Fields<'a> {
-    run: Option<&'a [u8]>,
-    stream: Option<&'a [u8]>,
-    seq: Option<u64>,
-    ts: Option<u64>,
+    run: Option<(&'a [u8], Range<usize>)>,
+    stream: Option<(&'a [u8], Range<usize>)>,
+    seq: Option<(u64, Range<usize>)>,
+    ts: Option<(u64, Range<usize>)>,
 }
 
-/// A value without members.
+/// A value without members, and its place; that of a string is between its quotes.
 enum Scalar<'a> {
     /// A string without a backslash.
-    Text(&'a [u8]),
-    Integer(u64),
+    Text(&'a [u8], Range<usize>),
+    Integer(u64, Range<usize>),
     Word,
 }
 
 impl<'a> Scalar<'a> {
-    fn text(self) -> Option<&'a [u8]> {
-        if let Self::Text(text) = self { Some(text) } else { None }
+    fn text(self) -> Option<(&'a [u8], Range<usize>)> {
+        if let Self::Text(text, at) = self { Some((text, at)) } else { None }
     }
 
-    fn integer(self) -> Option<u64> {
-        if let Self::Integer(n) = self { Some(n) } else { None }
+    fn integer(self) -> Option<(u64, Range<usize>)> {
+        if let Self::Integer(n, at) = self { Some((n, at)) } else { None }
     }
 }
 
@@ -156,15 +181,17 @@ impl<'a> Front<'a> {
 
     fn scalar(&mut self) -> Option<Scalar<'a>> {
         if self.take(b'"').is_some() {
-            return self.string().map(Scalar::Text);
+            let start = self.at;
+            return self.string().map(|text| Scalar::Text(text, start..start + text.len()));
         }
-        let rest = &self.text[self.at..];
+        let start = self.at;
+        let rest = &self.text[start..];
         let len = rest.iter().position(|byte| *byte == b',')?;
         self.at += len;
         if let Some((value, digits)) = words::last_number(rest, len)
             && digits == len
         {
-            return (value <= MAX_INTEGER).then_some(Scalar::Integer(value));
+            return (value <= MAX_INTEGER).then_some(Scalar::Integer(value, start..self.at));
         }
         matches!(&rest[..len], b"true" | b"false" | b"null").then_some(Scalar::Word)
     }
@@ -232,12 +259,15 @@ impl<'a> Back<'a> {
     #[inline]
     fn scalar(&mut self) -> Option<Scalar<'a>> {
         if self.take(b'"').is_some() {
-            return self.string().map(Scalar::Text);
+            let end = self.at;
+            return self.string().map(|text| Scalar::Text(text, end - text.len()..end));
         }
+        let end = self.at;
         if let Some((value, digits)) = words::last_number(self.text, self.at) {
             self.at -= digits;
             // Anything but a key before them (a sign, a point, an exponent): no plain integer.
-            return (self.last()? == b':' && value <= MAX_INTEGER).then_some(Scalar::Integer(value));
+            let plain = self.last()? == b':' && value <= MAX_INTEGER;
+            return plain.then(|| Scalar::Integer(value, self.at..end));
         }
         let word = [&b"true"[..], b"false", b"null"]
             .into_iter()
@@ -253,13 +283,14 @@ impl<'a> Back<'a> {
         self.take(b'}')?;
         let mut outer = None;
         while self.take(b'}').is_none() {
-            let end = self.at;
             let value = self.scalar()?;
-            let at = self.at..end;
             let key = self.key()?;
             shape.add(key);
             match key {
-                SEQ => outer = Some(Outer { value: value.integer()?, at }),
+                SEQ => {
+                    let (value, at) = value.integer()?;
+                    outer = Some(Outer { value, at });
+                }
                 TYPE | EVENT_NAME | PAYLOAD_NAME => return None,
                 _ => {}
             }

@@ -3,13 +3,16 @@
 //! The law of this file: keys count where they stand in the structure, the last of equal keys counts (as in
 //! the clients' `JSON.parse`), and what is not certain is `Malformed` or has no claim.
 //!
-//! [`peek`] reads a text wholly; [`glance`] reads its two ends only, and has to earn the trust that this needs.
+//! [`peek`] reads a text wholly; [`glance`] reads its two ends only, and has to earn the trust that this needs; a
+//! [`Form`] saves the glance at what is like an earlier one.
 
 mod ends;
+mod form;
 
 use std::ops::Range;
 
 pub use self::ends::{Glance, Shape, glance};
+pub use self::form::{Filled, Form, Layout};
 
 use crate::json::{Malformed, Reader, Str, Value};
 

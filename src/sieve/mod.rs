@@ -409,6 +409,9 @@ impl Sieve {
     /// Forgets the runs whose time is over; see [`Ledger::expire`].
     pub fn expire(&mut self, now: u64) {
         self.ledger.expire(now);
+        if self.ledger.is_empty() {
+            self.reading.forget_forms();
+        }
     }
 
     /// When the next run expires; see [`Ledger::next_expiry`].

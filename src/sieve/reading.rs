@@ -1,20 +1,25 @@
 //! How a connection's messages are read: wholly, until reading their two ends only has earned trust.
 //!
 //! The law of this file: a shape of message is read both ways [`PROOFS`] times before it is read at a glance, and
-//! again at one glance in [`SAMPLE`]; if the two ever differ, everything on the connection is read wholly from then on.
-//! Whoever leaves a message out reads it wholly first ([`Reading::confirm`]).
+//! at one glance in 256 again; if the two ever differ, everything on the connection is read wholly from then on.
+//! Whoever leaves a message out reads it wholly first ([`Reading::confirm`]). What has the form of an earlier message that
+//! was read at a glance is read by that.
 
 use super::Rules;
 use super::tally::{Tally, Unjudged};
-use crate::event::{self, Outer, Shape, Sighting, Subject};
-use crate::stamp::Stamp;
+use crate::event::{self, Form, Layout, Outer, Shape, Sighting, Subject};
+use crate::json::Str;
+use crate::stamp::{Secret, Stamp};
 
 /// Times that both readings must have agreed about a shape.
 const PROOFS: u8 = 4;
-/// One in so many messages that could be read at a glance is read both ways.
-const SAMPLE: u8 = 255;
 /// Shapes that are told apart; messages of any other are read wholly. Recorded gateways use about six.
 const SHAPES: usize = 12;
+
+/// Forms that are remembered: of the streams of the runs that go on at one time.
+const FORMS: usize = 4;
+/// Once there are so many, one in so many messages of another form displaces the one that was used least lately.
+const RELUCTANCE: u8 = 16;
 
 /// What a message says, without a word of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +56,7 @@ pub(super) struct Reading {
     since_sample: u8,
     /// The two readings have differed.
     disproved: bool,
+    forms: Forms,
 }
 
 /// What was seen of a text.
@@ -63,21 +69,25 @@ pub(super) struct Look {
 impl Reading {
     /// Reads a text as far as it takes.
     pub(super) fn look(&mut self, text: &[u8], rules: &Rules, tally: &mut Tally) -> Look {
-        let glance = if self.disproved { None } else { event::glance(text, &rules.events) };
-        let Some(glance) = glance else {
-            tally.read_whole += 1;
-            return Look { seen: Seen::wholly(text, rules), at_a_glance: false };
+        let glance = if self.disproved { None } else { self.glance(text, rules) };
+        let seen = match glance {
+            None => {
+                tally.read_whole += 1;
+                Seen::wholly(text, rules)
+            }
+            Some((seen, None)) if !self.is_sampled() => {
+                tally.read_ends += 1;
+                return Look { seen, at_a_glance: true };
+            }
+            Some((seen, unproved)) => {
+                let whole = self.confirm(&seen, text, rules, tally);
+                if let Some(shape) = unproved.filter(|_| whole == seen) {
+                    self.prove(shape);
+                }
+                whole
+            }
         };
-        let seen = Seen::new(glance.sighting, rules);
-        if self.is_proved(glance.shape) {
-            tally.read_ends += 1;
-            return Look { seen, at_a_glance: true };
-        }
-        let whole = self.confirm(&seen, text, rules, tally);
-        if whole == seen {
-            self.prove(glance.shape);
-        }
-        Look { seen: whole, at_a_glance: false }
+        Look { seen, at_a_glance: false }
     }
 
     /// Reads a text wholly, of which something was seen at a glance.
@@ -85,30 +95,88 @@ impl Reading {
         tally.read_whole += 1;
         let whole = Seen::wholly(text, rules);
         if whole != *seen {
-            self.disproved = true;
+            *self = Self { disproved: true, ..Self::default() };
             tally.disagreed += 1;
         }
         whole
     }
 
-    /// Whether a message of this shape may be read at a glance this time.
-    fn is_proved(&mut self, shape: Shape) -> bool {
-        let known = &self.shapes[..usize::from(self.known)];
-        if !known.iter().any(|(of, proofs)| *of == shape && *proofs >= PROOFS) {
-            return false;
+    /// Gives back the memory that only messages of known forms are worth.
+    pub(super) fn forget_forms(&mut self) {
+        self.forms = Forms::default();
+    }
+
+    /// What the ends of a text say, and its shape if that is still to be proved.
+    fn glance(&mut self, text: &[u8], rules: &Rules) -> Option<(Seen, Option<Shape>)> {
+        if let Some(seen) = self.forms.read(text, &rules.secret) {
+            return Some((seen, None));
         }
-        let sampled = self.since_sample == SAMPLE;
-        self.since_sample = if sampled { 0 } else { self.since_sample + 1 };
-        !sampled
+        let glance = event::glance(text, &rules.events)?;
+        let seen = Seen::new(glance.sighting, rules);
+        if !self.is_proved(glance.shape) {
+            return Some((seen, Some(glance.shape)));
+        }
+        if let (Some(layout), Ok(stamp)) = (glance.layout, seen.subject) {
+            self.forms.learn(text, &layout, stamp);
+        }
+        Some((seen, None))
+    }
+
+    fn is_sampled(&mut self) -> bool {
+        self.since_sample = self.since_sample.wrapping_add(1);
+        self.since_sample == 0
+    }
+
+    fn is_proved(&self, shape: Shape) -> bool {
+        self.shapes[..usize::from(self.known)].contains(&(shape, PROOFS))
     }
 
     fn prove(&mut self, shape: Shape) {
         let known = usize::from(self.known);
         if let Some((_, proofs)) = self.shapes[..known].iter_mut().find(|(of, _)| *of == shape) {
-            *proofs = (*proofs + 1).min(PROOFS);
+            *proofs += 1;
         } else if known < SHAPES {
             self.shapes[known] = (shape, 1);
             self.known += 1;
+        }
+    }
+}
+
+/// The forms of messages that were read at a glance, the last used first, with the last message of each.
+#[derive(Default)]
+struct Forms {
+    known: Vec<(Form, Stamp)>,
+    displaced: u8,
+}
+
+impl Forms {
+    fn read(&mut self, text: &[u8], secret: &Secret) -> Option<Seen> {
+        let (place, filled) =
+            self.known.iter().enumerate().find_map(|(i, (form, _))| Some((i, form.read(text)?)))?;
+        self.known[..=place].rotate_right(1);
+        let (form, last) = &mut self.known[0];
+        let run = match filled.other_run {
+            None => last.run,
+            Some(id) => {
+                form.follow(id);
+                secret.run(Str::unescaped(id))
+            }
+        };
+        *last = last.later(run, filled.seq, filled.ts, secret);
+        Some(Seen { outer: Some(filled.outer), subject: Ok(*last) })
+    }
+
+    fn learn(&mut self, text: &[u8], layout: &Layout, stamp: Stamp) {
+        if self.known.len() == FORMS {
+            self.displaced = (self.displaced + 1) % RELUCTANCE;
+            if self.displaced != 0 {
+                return;
+            }
+            self.known.pop();
+        }
+        if let Some(form) = Form::of(text, layout) {
+            self.known.reserve_exact(1);
+            self.known.insert(0, (form, stamp));
         }
     }
 }
