@@ -217,6 +217,8 @@ pub struct Ledger {
     ended: Runs,
     ghosts: Ghosts,
     departed: Departed,
+    /// When runs were last looked through for those whose time is over.
+    expired_at: u64,
 }
 
 /// Runs that left the ledger, counted since the last [`Ledger::take_departed`].
@@ -251,14 +253,21 @@ impl Ledger {
             ended: LruCache::unbounded_with_hasher(BuildHasherDefault::default()),
             ghosts: Ghosts::default(),
             departed: Departed::default(),
+            expired_at: 0,
         }
     }
 
     /// Judges an event, and remembers it if it goes on. `now` must not go backwards.
     pub fn judge(&mut self, stamp: &Stamp, now: u64) -> Verdict {
-        self.expire(now);
+        if self.expired_at != now {
+            self.expire(now);
+        }
         let key = &stamp.run;
-        let (run, was_ended) = match self.live.get_mut(key) {
+        // Most events are of the run that the last one was of, which stands first already.
+        let is_last = self.live.peek_mru().is_some_and(|(last, _)| last == key);
+        let live =
+            if is_last { self.live.iter_mut().next().map(|(_, run)| run) } else { self.live.get_mut(key) };
+        let (run, was_ended) = match live {
             Some(run) => (run, false),
             None => match self.ended.get_mut(key) {
                 Some(run) => (run, true),
@@ -314,6 +323,7 @@ impl Ledger {
 
     /// Forgets the runs that were last heard of a TTL ago or longer.
     pub fn expire(&mut self, now: u64) {
+        self.expired_at = now;
         for side in [&mut self.live, &mut self.ended] {
             while side.peek_lru().is_some_and(|(_, run)| run.seen.saturating_add(self.ttl) <= now) {
                 side.pop_lru();

@@ -22,6 +22,7 @@ impl Secret {
         Self([number as u64, (number >> 64) as u64])
     }
 
+    #[inline]
     fn hash64(&self, write: impl FnOnce(&mut SipHasher13)) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.0[0], self.0[1]);
         write(&mut hasher);
@@ -106,10 +107,11 @@ impl Stamp {
         Self { run, stream, seq: claim.seq, ts: claim.ts, mark, ends: claim.ends }
     }
 
-    /// The stamp of a later event of the same stream, which does not end the run either.
+    /// The stamp of another event of this run and stream, which does not end the run either.
     #[must_use]
-    pub fn later(&self, run: RunKey, seq: u64, ts: u64, secret: &Secret) -> Self {
+    #[inline]
+    pub fn with(&self, seq: u64, ts: u64, secret: &Secret) -> Self {
         let mark = secret.mark(self.stream, seq, ts);
-        Self { run, seq, ts: Some(ts), mark, ..*self }
+        Self { seq, ts: Some(ts), mark, ..*self }
     }
 }

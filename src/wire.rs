@@ -108,6 +108,7 @@ pub enum Parse {
 
 /// Reads the head of the frame that starts at the first byte.
 #[must_use]
+#[inline]
 pub fn head(bytes: &[u8]) -> Parse {
     let &[first, second, ref rest @ ..] = bytes else {
         return Parse::More(2);

@@ -104,7 +104,9 @@ impl Form {
 
     /// From now on, `run` is that of the last message.
     pub fn follow(&mut self, run: &[u8]) {
-        if self.front.len() - self.run.len() + run.len() <= MOST {
+        if run.len() == self.run.len() {
+            self.front[self.run.clone()].copy_from_slice(run);
+        } else if self.front.len() - self.run.len() + run.len() <= MOST {
             self.front.splice(self.run.clone(), run.iter().copied());
             self.run.end = self.run.start + run.len();
         }

@@ -150,20 +150,20 @@ struct Forms {
 }
 
 impl Forms {
+    #[inline]
     fn read(&mut self, text: &[u8], secret: &Secret) -> Option<Seen> {
         let (place, filled) =
             self.known.iter().enumerate().find_map(|(i, (form, _))| Some((i, form.read(text)?)))?;
-        self.known[..=place].rotate_right(1);
-        let (form, last) = &mut self.known[0];
-        let run = match filled.other_run {
-            None => last.run,
-            Some(id) => {
-                form.follow(id);
-                secret.run(Str::unescaped(id))
-            }
-        };
-        *last = last.later(run, filled.seq, filled.ts, secret);
-        Some(Seen { outer: Some(filled.outer), subject: Ok(*last) })
+        if place > 0 {
+            self.known[..=place].rotate_right(1);
+        }
+        let (form, like) = &mut self.known[0];
+        if let Some(id) = filled.other_run {
+            form.follow(id);
+            like.run = secret.run(Str::unescaped(id));
+        }
+        let stamp = like.with(filled.seq, filled.ts, secret);
+        Some(Seen { outer: Some(filled.outer), subject: Ok(stamp) })
     }
 
     fn learn(&mut self, text: &[u8], layout: &Layout, stamp: Stamp) {
