@@ -204,7 +204,8 @@ impl Hasher for AsItIs {
     }
 }
 
-type Runs = LruCache<RunKey, Run, BuildHasherDefault<AsItIs>>;
+/// A map keeps two entries that hold nothing: boxed, these are small.
+type Runs = LruCache<RunKey, Box<Run>, BuildHasherDefault<AsItIs>>;
 
 /// The state of one client connection: a bounded LRU of runs.
 pub struct Ledger {
@@ -235,9 +236,10 @@ pub struct Departed {
 }
 
 impl Ledger {
-    /// What one tracked run costs at most, in bytes: the entry with its links and the allocator's overhead,
-    /// and its share of two hash tables while they grow.
-    pub const RUN_BYTES: usize = size_of::<(RunKey, Run)>() + 2 * size_of::<usize>() + 16 + 4 * 32;
+    /// What one tracked run costs at most, in bytes: what is known of it, and its entry with its links, both with the
+    /// allocator's overhead; and its share of two hash tables while they grow.
+    pub const RUN_BYTES: usize =
+        size_of::<Run>() + size_of::<(RunKey, Box<Run>)>() + 2 * size_of::<usize>() + 2 * 16 + 4 * 32;
     /// What a ledger costs besides its runs, in bytes.
     pub const BASE_BYTES: usize = size_of::<Self>() + GHOSTS * 8 + 256;
 
@@ -273,14 +275,14 @@ impl Ledger {
                 Some(run) => (run, true),
                 None => {
                     self.departed.returned += u32::from(self.ghosts.lay(stamp.run));
-                    self.insert(stamp.run, Run { seen: now, ..Run::starting_with(stamp) });
+                    self.insert(stamp.run, Box::new(Run { seen: now, ..Run::starting_with(stamp) }));
                     return Verdict::NewRun;
                 }
             },
         };
         let verdict = run.verdict(stamp, self.order);
         match verdict {
-            Verdict::Restarted => *run = Run::starting_with(stamp),
+            Verdict::Restarted => **run = Run::starting_with(stamp),
             Verdict::Duplicate | Verdict::OutOfOrder => {}
             _ => run.pass(stamp),
         }
@@ -301,7 +303,7 @@ impl Ledger {
     }
 
     /// Makes room first: runs that have ended go before live ones, each least recently used first.
-    fn insert(&mut self, key: RunKey, run: Run) {
+    fn insert(&mut self, key: RunKey, run: Box<Run>) {
         if self.len() >= self.capacity {
             let evicted = match self.ended.pop_lru() {
                 Some((key, _)) => {

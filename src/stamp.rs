@@ -9,22 +9,30 @@ use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher13x128};
 use crate::event::Claim;
 use crate::json::Str;
 
+/// The prime 2^61 - 1.
+const MERSENNE: u64 = (1 << 61) - 1;
+
 /// The secret under which ids become fixed-size keys; fresh for each process, so that nobody can choose ids
 /// that collide.
 #[derive(Clone)]
-pub struct Secret([u64; 2]);
+pub struct Secret {
+    sip: [u64; 2],
+    /// Factors for `seq` and `ts`, below 2^61.
+    factors: [u64; 2],
+}
 
 impl Secret {
     /// A secret from 16 random bytes.
     #[must_use]
     pub fn new(random: [u8; 16]) -> Self {
         let number = u128::from_le_bytes(random);
-        Self([number as u64, (number >> 64) as u64])
+        let mut secret = Self { sip: [number as u64, (number >> 64) as u64], factors: [0; 2] };
+        secret.factors = [0, 1].map(|i| secret.hash64(|hasher| hasher.write_u64(i)) & MERSENNE);
+        secret
     }
 
-    #[inline]
     fn hash64(&self, write: impl FnOnce(&mut SipHasher13)) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.0[0], self.0[1]);
+        let mut hasher = SipHasher13::new_with_keys(self.sip[0], self.sip[1]);
         write(&mut hasher);
         hasher.finish()
     }
@@ -32,19 +40,20 @@ impl Secret {
     /// The key of a run.
     #[must_use]
     pub fn run(&self, id: Str<'_>) -> RunKey {
-        let mut hasher = SipHasher13x128::new_with_keys(self.0[0], self.0[1]);
+        let mut hasher = SipHasher13x128::new_with_keys(self.sip[0], self.sip[1]);
         id.decode(|piece| hasher.write(piece));
         let hash = hasher.finish128();
         RunKey(u128::from(hash.h1) << 64 | u128::from(hash.h2))
     }
 
+    /// A fingerprint of three numbers, linear modulo a prime: under random factors, two that differ share one with a
+    /// probability of about 2^-60, and clients choose neither `seq` nor `ts`.
     #[inline]
     fn mark(&self, stream: u64, seq: u64, ts: u64) -> u64 {
-        self.hash64(|hasher| {
-            hasher.write_u64(seq);
-            hasher.write_u64(stream);
-            hasher.write_u64(ts);
-        })
+        let product = |number: u64, factor: u64| u128::from(number) * u128::from(factor);
+        let sum = u128::from(stream) + product(seq, self.factors[0]) + product(ts, self.factors[1]);
+        // Equal numbers have equal remainders; which of the remainder's forms this is does not matter.
+        (sum as u64 & MERSENNE) + (sum >> 61) as u64
     }
 
     fn stream(&self, name: Option<Str<'_>>) -> u64 {

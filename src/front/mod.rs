@@ -33,7 +33,7 @@ use self::doorman::{Doorman, Place, Visit};
 use self::forward::{Kept, Line};
 use crate::drain::{Draining, Phase};
 use crate::metrics::Class;
-use crate::relay::{self, Context, Protocol, Side};
+use crate::relay::{Context, Protocol, Relay, Side};
 use crate::socket;
 use crate::upstream::{self, Unreachable, Upstream};
 
@@ -180,11 +180,14 @@ impl Front {
             relay: Mutex::default(),
         });
         let doorman = Doorman::new(stream, visit, self.settings.header_timeout);
-        let Some(mut client) = self.serve_http(doorman, &guest, draining.clone()).await else { return };
+        // In memory of its own, which the relay does not need.
+        let http = Box::pin(self.serve_http(doorman, &guest, draining.clone()));
+        let Some(mut client) = http.await else { return };
         if let Some((gateway, protocol)) = guest.take_relay() {
             // What belongs to HTTP only is not kept for the time of the relay.
             drop(guest);
-            relay::relay(&self.relay, client, gateway, protocol, draining).await;
+            let mut relay = Relay::new(&self.relay, client, gateway, protocol);
+            relay.run(draining).await;
         } else if let Some((refusal, Place::Head)) = guest.visit.refusal()
             && guest.visit.may_be_answered()
         {

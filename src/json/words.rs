@@ -100,7 +100,7 @@ fn zeros(word: u64) -> u64 {
 }
 
 /// The number that the last digits before `end` are, and how many digits it has: 1 to 16.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn last_number(text: &[u8], end: usize) -> Option<(u64, usize)> {
     let (low, count) = last_digits(&text[..end]);
@@ -113,7 +113,7 @@ pub fn last_number(text: &[u8], end: usize) -> Option<(u64, usize)> {
 }
 
 /// The same for at most eight digits, or none.
-#[inline]
+#[inline(always)]
 fn last_digits(text: &[u8]) -> (u64, usize) {
     let word = match text.last_chunk::<8>() {
         Some(chunk) => u64::from_le_bytes(*chunk),

@@ -99,54 +99,6 @@ pub fn buffer_bound(inspect_limit: usize) -> usize {
     2 * pump::READ + inspect_limit + 2 * MAX_HEAD + 4 * 1024
 }
 
-/// Relays until both sides have ended, one has broken, or the process ends.
-pub async fn relay(
-    context: &Arc<Context>,
-    client: Side,
-    gateway: Side,
-    protocol: Protocol,
-    mut draining: Draining,
-) {
-    let membership = context.roster.join();
-    let kind = protocol.kind();
-    let _open = Open::new(&context.metrics, kind);
-    let sieve = match protocol {
-        Protocol::Judged => Some(Sieve::judging(Arc::clone(&context.rules))),
-        Protocol::Followed => Some(Sieve::following(Arc::clone(&context.rules))),
-        Protocol::Opaque => None,
-    };
-    let ending = Arc::new(Ending::default());
-    let mut relay = Relay {
-        up: Pump::new(Unread::new(context, sieve.is_some(), &ending)),
-        down: Pump::new(Strained::new(context, sieve, &membership.member, &ending)),
-        client: client.stream,
-        gateway: gateway.stream,
-    };
-    let time_to_go = async {
-        draining.reached(Phase::Closing).await;
-        sleep(place_in_spread(&membership)).await;
-    };
-    tokio::select! {
-        result = relay.run(client.early, gateway.early, &ending) => if let Err(initiator) = result {
-            ending.note(initiator, CLOSE_ABNORMAL);
-            relay.reset();
-        },
-        () = time_to_go => {
-            ending.note(Initiator::Seqgate, 1012);
-            if protocol != Protocol::Opaque {
-                // Whoever does not take part in the goodbye is left.
-                let _ = timeout(GOODBYE, relay.close_client()).await;
-                relay.close_gateway().await;
-            }
-        }
-    }
-    if protocol != Protocol::Opaque
-        && let Some((initiator, code)) = ending.get()
-    {
-        context.metrics.closed(initiator, code);
-    }
-}
-
 /// Resolves when a connection is reset.
 async fn broke(stream: &TcpStream) {
     // An error of the watching itself would say no less.
@@ -154,34 +106,100 @@ async fn broke(stream: &TcpStream) {
 }
 
 /// A place of its own for each relay, evenly spread, whatever their number (the golden ratio's multiples).
-fn place_in_spread(membership: &Membership) -> Duration {
-    let fraction = membership.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+fn place_in_spread(id: u64) -> Duration {
+    let fraction = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     SPREAD.mul_f64(fraction as f64 / f64::from(u32::MAX))
 }
 
-struct Relay {
+/// One connection, from its upgrade to its end.
+pub struct Relay {
     up: Pump<Unread>,
     down: Pump<Strained>,
     client: TcpStream,
     gateway: TcpStream,
+    protocol: Protocol,
+    ending: Arc<Ending>,
+    membership: Membership,
+    open: Open,
+    /// What was read of the client and of the gateway before.
+    early: (Bytes, Bytes),
 }
 
 impl Relay {
+    /// A relay between two sides.
+    #[must_use]
+    pub fn new(context: &Arc<Context>, client: Side, gateway: Side, protocol: Protocol) -> Self {
+        let membership = context.roster.join();
+        let sieve = match protocol {
+            Protocol::Judged => Some(Sieve::judging(Arc::clone(&context.rules))),
+            Protocol::Followed => Some(Sieve::following(Arc::clone(&context.rules))),
+            Protocol::Opaque => None,
+        };
+        let ending = Arc::new(Ending::default());
+        Self {
+            up: Pump::new(Unread::new(context, sieve.is_some(), &ending)),
+            down: Pump::new(Strained::new(context, sieve, &membership.member, &ending)),
+            client: client.stream,
+            gateway: gateway.stream,
+            protocol,
+            ending,
+            membership,
+            open: Open::new(&context.metrics, protocol.kind()),
+            early: (client.early, gateway.early),
+        }
+    }
+
+    /// Takes what was read already. It may be part of larger buffers, which are not to live as long as the relay.
+    fn begin(&mut self) -> Result<(), Initiator> {
+        let (of_client, of_gateway) = std::mem::take(&mut self.early);
+        let (_, to_client) = self.client.split();
+        let (_, to_gateway) = self.gateway.split();
+        let up = self.up.begin(&of_client, &to_gateway);
+        up.map_err(|broken| broken.whose(Initiator::Client, Initiator::Gateway))?;
+        let down = self.down.begin(&of_gateway, &to_client);
+        down.map_err(|broken| broken.whose(Initiator::Gateway, Initiator::Client))
+    }
+
+    /// Relays until both sides have ended, one has broken, or the process ends.
+    pub async fn run(&mut self, mut draining: Draining) {
+        let place = place_in_spread(self.membership.id);
+        let time_to_go = async {
+            draining.reached(Phase::Closing).await;
+            sleep(place).await;
+        };
+        tokio::select! {
+            result = self.both_ways() => if let Err(initiator) = result {
+                self.ending.note(initiator, CLOSE_ABNORMAL);
+                self.reset();
+            },
+            () = time_to_go => {
+                self.ending.note(Initiator::Seqgate, 1012);
+                if self.protocol != Protocol::Opaque {
+                    // Whoever does not take part in the goodbye is left.
+                    let _ = timeout(GOODBYE, self.close_client()).await;
+                    self.close_gateway().await;
+                }
+            }
+        }
+        if self.protocol != Protocol::Opaque
+            && let Some((initiator, code)) = self.ending.get()
+        {
+            self.open.metrics.closed(initiator, code);
+        }
+    }
+
     /// Both directions, until both have ended or one has broken; then says who broke it.
-    async fn run(
-        &mut self,
-        client_early: Bytes,
-        gateway_early: Bytes,
-        ending: &Ending,
-    ) -> Result<(), Initiator> {
+    async fn both_ways(&mut self) -> Result<(), Initiator> {
+        self.begin()?;
+        let ending = &self.ending;
         let (mut from_client, mut to_client) = self.client.split();
         let (mut from_gateway, mut to_gateway) = self.gateway.split();
         let up = async {
-            let result = self.up.run(client_early, &mut from_client, &mut to_gateway).await;
+            let result = self.up.run(&mut from_client, &mut to_gateway).await;
             result.map(|()| from_client).map_err(|broken| broken.whose(Initiator::Client, Initiator::Gateway))
         };
         let down = async {
-            let result = self.down.run(gateway_early, &mut from_gateway, &mut to_client).await;
+            let result = self.down.run(&mut from_gateway, &mut to_client).await;
             result
                 .map(|()| from_gateway)
                 .map_err(|broken| broken.whose(Initiator::Gateway, Initiator::Client))
@@ -263,20 +281,20 @@ impl Relay {
 }
 
 /// Counts a relay from its begin to its end, however it ends.
-struct Open<'a> {
-    metrics: &'a Metrics,
+struct Open {
+    metrics: Arc<Metrics>,
     kind: Kind,
     since: Instant,
 }
 
-impl<'a> Open<'a> {
-    fn new(metrics: &'a Metrics, kind: Kind) -> Self {
+impl Open {
+    fn new(metrics: &Arc<Metrics>, kind: Kind) -> Self {
         metrics.opened(kind);
-        Self { metrics, kind, since: Instant::now() }
+        Self { metrics: Arc::clone(metrics), kind, since: Instant::now() }
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         self.metrics.ended(self.kind, self.since.elapsed());
     }

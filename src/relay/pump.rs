@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -83,19 +82,17 @@ impl<S: Sift> Pump<S> {
         Self { sift, held: Vec::new(), written: 0, decided: 0, clock: None }
     }
 
-    /// Moves bytes that were read before the relay began, then all that comes, until the source ends; then
-    /// ends the destination's direction too.
+    /// Takes bytes that were read before the relay began.
+    pub(super) fn begin(&mut self, early: &[u8], to: &WriteHalf<'_>) -> Result<(), Broken> {
+        if early.is_empty() { Ok(()) } else { self.take(&mut early.to_vec(), to) }
+    }
+
+    /// Moves all that comes until the source ends; then ends the destination's direction too.
     pub(super) async fn run(
         &mut self,
-        early: Bytes,
         from: &mut ReadHalf<'_>,
         to: &mut WriteHalf<'_>,
     ) -> Result<(), Broken> {
-        if !early.is_empty() {
-            self.take(&mut early.to_vec(), to)?;
-        }
-        // It may be part of a larger buffer, which is not to live as long as the relay.
-        drop(early);
         while self.advance(from, to).await? > 0 {}
         self.finish(from, to).await
     }
@@ -226,11 +223,8 @@ impl<S: Sift> Pump<S> {
             match to.try_write(&self.held[self.written..self.decided]) {
                 Ok(n) => self.written += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    tokio::select! {
-                        biased;
-                        ready = to.writable() => ready.map_err(|_| Broken::Destination)?,
-                        _ = from.ready(Interest::ERROR) => return Err(Broken::Source),
-                    }
+                    // In memory of its own: most connections never wait here.
+                    Box::pin(room(from, to)).await?;
                     blocked.lap();
                 }
                 Err(_) => return Err(Broken::Destination),
@@ -261,6 +255,15 @@ impl<S: Sift> Pump<S> {
         if self.held.is_empty() {
             self.held = Vec::new();
         }
+    }
+}
+
+/// Waits until the destination takes more. A source that breaks meanwhile is noticed.
+async fn room(from: &TcpStream, to: &WriteHalf<'_>) -> Result<(), Broken> {
+    tokio::select! {
+        biased;
+        ready = to.writable() => ready.map_err(|_| Broken::Destination),
+        _ = from.ready(Interest::ERROR) => Err(Broken::Source),
     }
 }
 
