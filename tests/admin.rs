@@ -41,6 +41,7 @@ fn zeros() -> Vec<String> {
         "runs_evicted_then_seen_total",
         "runs_started_total",
         "runs_restarted_total",
+        "readings_disagreed_total",
         "outer_seq_rewritten_total",
         "gateway_distinct_runs",
         "upstream_connect_seconds_count",
@@ -62,6 +63,7 @@ fn zeros() -> Vec<String> {
             reasons.iter().map(|r| format!("verdict=\"{verdict}\",reason=\"{r}\"")).collect();
         family("events_total", &labels);
     }
+    family("messages_read_total", &label("extent", &["whole", "ends"]));
     family("connections", &label("kind", &["gateway", "tunnel"]));
     family("connections_total", &label("kind", &["gateway", "tunnel"]));
     let reasons = [

@@ -3,12 +3,12 @@
 import json
 import subprocess
 
-#: Nanoseconds that the goals allow: name, text, must, moonshot. At first an event was read whole, in 200, 500 and
-#: 7,000 ns.
+#: Nanoseconds, or what else is measured, that the goals allow: name, text, must, moonshot. An event is looked at by its
+#: form, in place of the whole of it.
 GOALS = [
-    ("peek/300", "an event looked at, 300 B", 200, 100),
-    ("peek/1024", "an event looked at, 1 KiB", 500, 100),
-    ("peek/16384", "an event looked at, 16 KiB", 7000, 100),
+    ("form/300", "an event looked at, 300 B", "peek/300", 100),
+    ("form/1024", "an event looked at, 1 KiB", "peek/1024", 100),
+    ("form/16384", "an event looked at, 16 KiB", "peek/16384", 100),
     ("ledger/1000", "the ledger, 1,000 live runs", 80, 40),
 ]
 

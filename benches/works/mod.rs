@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bench::events::Events;
 use seqgate::distinct::Distinct;
-use seqgate::event::{self, Claim, Subject};
+use seqgate::event::{self, Claim, Form, Subject};
 use seqgate::filter::{Ledger, Order, Verdict};
 use seqgate::sieve::{Mode, Rules, Sieve, Step};
 use seqgate::stamp::{Secret, Stamp};
@@ -36,6 +36,12 @@ pub(crate) fn all() -> Vec<Work> {
         works.push(Work { name: "peek", size, run: Box::new(peek(size)) });
     }
     for size in SIZES {
+        works.push(Work { name: "glance", size, run: Box::new(glance(size)) });
+    }
+    for size in SIZES {
+        works.push(Work { name: "form", size, run: Box::new(form(size)) });
+    }
+    for size in SIZES {
         works.push(Work { name: "sieve", size, run: Box::new(sieve(size)) });
     }
     works.push(Work { name: "stamp", size: 1024, run: Box::new(stamp()) });
@@ -51,6 +57,29 @@ fn peek(size: usize) -> impl FnMut() {
         let sighting = event::peek(black_box(events.text()), &filtered).expect("the event is JSON");
         assert_eq!(sighting.outer.map(|outer| outer.value), Some(1));
         assert!(matches!(sighting.subject, Subject::Event(claim) if claim.seq == 1));
+    }
+}
+
+/// The same, by its two ends.
+fn glance(size: usize) -> impl FnMut() {
+    let filtered = names();
+    let events = Events::new(size, 1);
+    move || {
+        let glance = event::glance(black_box(events.text()), &filtered).expect("the ends say all");
+        assert_eq!(glance.sighting.outer.map(|outer| outer.value), Some(1));
+        assert!(matches!(glance.sighting.subject, Subject::Event(claim) if claim.seq == 1));
+    }
+}
+
+/// The same, by the form of an earlier event.
+fn form(size: usize) -> impl FnMut() {
+    let mut events = Events::new(size, 1);
+    let layout = event::glance(events.text(), &names()).and_then(|glance| glance.layout);
+    let form = Form::of(events.text(), &layout.expect("the usual order")).expect("short ends");
+    events.advance();
+    move || {
+        let filled = form.read(black_box(events.text())).expect("the same form");
+        assert_eq!((filled.other_run, filled.seq, filled.outer.value), (None, 2, 2));
     }
 }
 

@@ -18,7 +18,7 @@ pub use self::values::{BadSetting, Source, Values};
 use crate::filter::{Ledger, Order};
 use crate::front::HTTP_BOUND;
 use crate::relay::buffer_bound;
-use crate::sieve::Mode;
+use crate::sieve::{Mode, Sieve};
 use crate::telemetry::Format;
 use crate::upstream::Upstream;
 
@@ -156,7 +156,7 @@ impl Config {
             connections: self.max_connections,
             runs: self.runs_per_connection,
             run_bytes: Ledger::RUN_BYTES,
-            buffers: Ledger::BASE_BYTES + buffer_bound(self.inspect_limit).max(HTTP_BOUND),
+            buffers: Sieve::BASE_BYTES + buffer_bound(self.inspect_limit).max(HTTP_BOUND),
         }
     }
 }

@@ -212,7 +212,9 @@ impl<'a> Front<'a> {
                 STREAM => found.stream = Some(self.scalar()?.text()?),
                 SEQ => found.seq = Some(self.scalar()?.integer()?),
                 TS => found.ts = Some(self.scalar()?.integer()?),
-                _ => drop(self.scalar()?),
+                _ => {
+                    self.scalar()?;
+                }
             }
             self.take(b',')?;
         }
@@ -267,7 +269,7 @@ impl<'a> Back<'a> {
             self.at -= digits;
             // Anything but a key before them (a sign, a point, an exponent): no plain integer.
             let plain = self.last()? == b':' && value <= MAX_INTEGER;
-            return plain.then(|| Scalar::Integer(value, self.at..end));
+            return plain.then_some(Scalar::Integer(value, self.at..end));
         }
         let word = [&b"true"[..], b"false", b"null"]
             .into_iter()

@@ -57,6 +57,9 @@ pub struct Filled<'a> {
 }
 
 impl Form {
+    /// What a form takes at most besides its own size, in bytes: both ends, with the allocator's overhead.
+    pub const BYTES: usize = 2 * (MOST + 16);
+
     /// The form of a message. None where its ends are too long to be remembered.
     #[must_use]
     pub fn of(text: &[u8], layout: &Layout) -> Option<Self> {

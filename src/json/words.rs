@@ -122,7 +122,7 @@ fn last_digits(text: &[u8]) -> (u64, usize) {
     };
     // A digit's value is below 10; adding 0x76 carries into the top bit from 10 on, and no further.
     let values = word ^ ZEROS;
-    let others = ((values & !TOPS) + ONES * 0x76 | values) & TOPS;
+    let others = (((values & !TOPS) + ONES * 0x76) | values) & TOPS;
     let count = others.leading_zeros() as usize / 8;
     if count == 0 {
         return (0, 0);

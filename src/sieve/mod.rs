@@ -103,6 +103,9 @@ pub struct Sieve {
 }
 
 impl Sieve {
+    /// What a sieve costs besides its runs, in bytes.
+    pub const BASE_BYTES: usize = size_of::<Self>() + Ledger::BASE_BYTES + Reading::BYTES;
+
     /// The sieve of a connection that is judged.
     #[must_use]
     pub fn judging(rules: Arc<Rules>) -> Self {

@@ -67,6 +67,9 @@ pub(super) struct Look {
 }
 
 impl Reading {
+    /// What it takes at most besides its own size, in bytes.
+    pub(super) const BYTES: usize = FORMS * (size_of::<(Form, Stamp)>() + Form::BYTES) + 16;
+
     /// Reads a text as far as it takes.
     pub(super) fn look(&mut self, text: &[u8], rules: &Rules, tally: &mut Tally) -> Look {
         let glance = if self.disproved { None } else { self.glance(text, rules) };
