@@ -1,0 +1,36 @@
+// The real command line client through seqgate.
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import test from "node:test";
+import { VERSION, environment, theGateway } from "./lib/gateway.mjs";
+import { Child, folder } from "./lib/house.mjs";
+import { words } from "./lib/model.mjs";
+import { Seqgate } from "./lib/seqgate.mjs";
+
+test(`the CLI of ${VERSION}: health, an agent run, chat history`, { timeout: 600_000 }, async (t) => {
+  const gateway = await theGateway();
+  const seqgate = await Seqgate.start(t, gateway.http);
+  const home = fs.mkdtempSync(path.join(folder, "cli-"));
+  const remote = { mode: "remote", remote: { url: seqgate.url, token: gateway.token } };
+  fs.writeFileSync(path.join(home, "openclaw.json"), JSON.stringify({ gateway: remote, plugins: { enabled: false } }));
+
+  /** Runs a command, which must succeed, and gives its answer. */
+  async function openclaw(...args) {
+    const command = [process.env.OPENCLAW, ...args, "--json"];
+    const child = new Child("cli", process.execPath, command, { env: environment(home), cwd: home });
+    assert.equal(await child.exited, 0, child.output());
+    // Words for people may stand before it.
+    return JSON.parse(child.output().replace(/^[^{]*/, ""));
+  }
+
+  const health = await openclaw("gateway", "call", "health");
+  assert.equal(health.ok, true);
+  const run = await openclaw("agent", "--agent", "main", "--message", "hello [[tokens=9]]");
+  assert.equal(run.status, "ok");
+  assert.equal(run.result.payloads[0].text, words(9));
+  const history = await openclaw("gateway", "call", "chat.history", "--params", '{"sessionKey":"agent:main:main"}');
+  assert.match(JSON.stringify(history.messages.at(-1)), new RegExp(words(9)));
+  const metrics = await seqgate.metrics();
+  assert.equal(metrics['seqgate_connections_total{kind="gateway"}'], 3, "each command came through seqgate");
+});
