@@ -4,13 +4,12 @@
 
 mod net;
 
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use net::frames::{BINARY, TEXT, agent, close, frame, masked, masked_close};
+use net::program::{Running, output, program};
 use net::{
     CONSENT, DeadAddress, End, Gateway, Peer, Relayed, Seqgate, assert_same, eventually, handshake, house,
     lines, noise, status, tunnel, websocket,
@@ -286,92 +285,6 @@ async fn after_a_close_of_the_gateways_own_no_second_one_is_sent() {
 }
 
 // --- the program ---
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_seqgate"));
-    command.env_clear().stdin(Stdio::null());
-    command
-}
-
-fn output(command: &mut Command) -> (Output, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    (output, out, err)
-}
-
-/// A seqgate in a process of its own.
-struct Running {
-    child: Child,
-    log: Arc<Mutex<Vec<String>>>,
-    listen: SocketAddr,
-}
-
-impl Running {
-    async fn start(gateway: SocketAddr, flags: &[&str]) -> Self {
-        let upstream = format!("--upstream=http://{gateway}");
-        let mut child = program()
-            .args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", &upstream])
-            .args(flags)
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let reader = BufReader::new(child.stderr.take().unwrap());
-        let lines = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in reader.lines().map_while(Result::ok) {
-                lines.lock().unwrap().push(line);
-            }
-        });
-        let mut running = Self { child, log, listen: ([0, 0, 0, 0], 0).into() };
-        eventually("seqgate to be up", async || {
-            let log = running.log.lock().unwrap().clone();
-            let up = log.iter().find(|line| line.contains("seqgate is up"));
-            if let Some(line) = up {
-                let address = line.split("listen").nth(1).unwrap();
-                let start = address.find("127.").unwrap();
-                let end = address[start..].find(|c: char| !c.is_ascii_digit() && !".:".contains(c)).unwrap();
-                running.listen = address[start..start + end].parse().unwrap();
-            }
-            up.is_some()
-        })
-        .await;
-        running
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
-    }
-
-    async fn exit(&mut self) -> ExitStatus {
-        let mut exit = None;
-        eventually("the process to end", async || {
-            exit = self.child.try_wait().unwrap();
-            exit.is_some()
-        })
-        .await;
-        exit.unwrap()
-    }
-
-    fn logged(&self) -> String {
-        self.log.lock().unwrap().join("\n")
-    }
-
-    async fn logs(&self, what: &str) {
-        eventually(what, async || self.logged().contains(what)).await;
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 async fn upgraded(running: &Running, gateway: &Gateway) -> Relayed {
     net::open(Peer::connect(running.listen).await, gateway, &handshake("/"), net::CONSENT).await

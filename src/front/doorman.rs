@@ -22,7 +22,7 @@ use super::strict::{self, Chunks, Framing, Refusal};
 
 /// Read at once where the bytes are looked at.
 const READ: usize = 8 * 1024;
-/// Bytes behind a request for an upgrade that are read before the gateway has answered.
+/// Bytes behind a request that are read before it has been answered.
 const EARLY: usize = 16 * 1024;
 /// How long a connection may be idle between two requests.
 const IDLE: Duration = Duration::from_secs(60);
@@ -192,19 +192,14 @@ impl Doorman {
 
     /// Sets the clock for what is awaited, if that has changed; `Ready` when it has run out.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let awaiting = if !self.buffer.is_empty() {
+        // Empty lines before a head are part of it: they win no time.
+        let awaiting = if !self.buffer.is_empty() || self.awaiting == Awaiting::RestOfHead {
             Awaiting::RestOfHead
         } else if self.first {
             Awaiting::FirstRequest
-        } else if self.visit.is_in_flight() {
-            Awaiting::Nothing
         } else {
             Awaiting::NextRequest
         };
-        if awaiting == Awaiting::Nothing {
-            self.awaiting = awaiting;
-            return Poll::Pending;
-        }
         if awaiting != self.awaiting {
             // The first head's time began with the connection.
             if self.awaiting != Awaiting::FirstRequest {
@@ -218,6 +213,9 @@ impl Doorman {
 
     /// Moves on to where bytes may be handed to hyper, or to the end.
     fn poll_head(&mut self, cx: &mut Context<'_>, seen: usize) -> Poll<io::Result<Flow>> {
+        if self.visit.is_in_flight() {
+            return self.poll_in_flight(cx);
+        }
         match self.examine(seen) {
             Ok(Some(next)) => {
                 self.state = next;
@@ -242,6 +240,17 @@ impl Doorman {
         }
         let n = ready!(self.poll_fill(cx))?;
         Poll::Ready(Ok(if n == 0 { Flow::End } else { Flow::Again }))
+    }
+
+    /// The next request waits until the answer has left. hyper would not notice a client that leaves once it had
+    /// been given a part of it.
+    fn poll_in_flight(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Flow>> {
+        while self.buffer.len() < EARLY {
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(Flow::End));
+            }
+        }
+        Poll::Pending
     }
 
     fn poll_chunked(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Flow>> {

@@ -6,11 +6,12 @@ use http_body_util::Either;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::EXPECT;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use tokio::task::AbortHandle;
 
 use super::answer::Own;
 use super::body::{Body, Outgoing, Relayed, await_continue};
+use super::lawful::{Asked, lawful};
 use super::{Front, Guest, headers, lock};
 
 /// A connection to the gateway. It ends when this is dropped, whatever it was doing.
@@ -64,7 +65,8 @@ pub(super) async fn forward(
     if repeatable && let Some(mut line) = guest.kept.take() {
         let request = Request::from_parts(parts.clone(), Outgoing::new(front, None));
         if let Ok(response) = line.sender.send_request(request).await {
-            return unforced(response).map(|response| answer(front, guest, line, Keep::Yes, response));
+            let response = lawful(response, Asked::Answer)?;
+            return Ok(answer(front, guest, line, Keep::Yes, response));
         }
     }
     let waits = parts.headers.get(EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -74,15 +76,8 @@ pub(super) async fn forward(
     }
     let mut line = front.connect_http().await?;
     let response = line.sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
-    unforced(response).map(|response| answer(front, guest, line, Keep::Yes, response))
-}
-
-/// A gateway can't switch protocols on a client that has not asked for it.
-fn unforced(response: Response<Incoming>) -> Result<Response<Incoming>, Own> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Own::bad_gateway("the gateway switched protocols without being asked"));
-    }
-    Ok(response)
+    let response = lawful(response, Asked::Answer)?;
+    Ok(answer(front, guest, line, Keep::Yes, response))
 }
 
 /// The gateway closed the connection or sent what is not HTTP; or the client sent a body that is not one, which

@@ -1,8 +1,8 @@
 //! The door to clients: connections are accepted, requests checked, attributed and passed on, upgrades handed
 //! to the relay.
 //!
-//! One client connection is one task. `doorman.rs` lets whole, unambiguous requests through to hyper;
-//! `headers.rs` says what the gateway gets to see; `forward.rs` streams requests (`body.rs`: their bodies and those of the answers),
+//! One client connection is one task. `doorman.rs` lets whole, unambiguous requests through to hyper, `lawful.rs` such
+//! answers to the client; `headers.rs` says what the gateway gets to see; `forward.rs` streams requests (`body.rs`: their bodies and those of the answers),
 //! `upgrade.rs` asks for upgrades; `answer.rs` is what seqgate says itself.
 
 mod answer;
@@ -10,6 +10,7 @@ mod body;
 mod doorman;
 mod forward;
 mod headers;
+mod lawful;
 mod strict;
 mod upgrade;
 

@@ -251,7 +251,8 @@ pub(super) fn names_http_2(upgrade: &[u8]) -> bool {
     })
 }
 
-fn number(digits: &[u8]) -> Result<u64> {
+/// The value of a Content-Length.
+pub(super) fn number(digits: &[u8]) -> Result<u64> {
     if digits.is_empty() || digits.len() > MAX_DIGITS || !digits.iter().all(u8::is_ascii_digit) {
         return Err(Refusal::Bad("Content-Length is not a number"));
     }

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::answer::Own;
 use super::body::{Body, Outgoing};
 use super::forward::{Keep, answer, unanswered};
+use super::lawful::{Asked, lawful};
 use super::strict::{items, names_http_2};
 use super::{Front, Guest, headers};
 use crate::relay::{Protocol, Side};
@@ -68,7 +69,8 @@ async fn ask(
     }
     let mut line = front.connect_http().await?;
     let request = Request::from_parts(parts, Outgoing::new(front, None));
-    let mut response = line.sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
+    let response = line.sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
+    let mut response = lawful(response, Asked::Upgrade)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(answer(front, guest, line, Keep::No, response));
     }

@@ -4,6 +4,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod frames;
+pub mod http;
+pub mod program;
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -93,10 +95,7 @@ impl Seqgate {
 
     /// Status code and body of an admin page.
     pub async fn admin(&self, path: &str) -> (u16, String) {
-        let mut peer = Peer::connect(self.addresses.admin).await;
-        peer.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")).await;
-        let answer = peer.answer().await;
-        (answer.status, String::from_utf8(answer.body).unwrap())
+        page(self.addresses.admin, path).await
     }
 
     /// The value of a series, named as in the exposition: `seqgate_connections{kind="gateway"}`.
@@ -131,6 +130,14 @@ impl Seqgate {
         let reached = seen.await.is_ok();
         assert!(reached, "{series} is {last}, not {value}");
     }
+}
+
+/// Status code and body of an admin page.
+pub async fn page(admin: SocketAddr, path: &str) -> (u16, String) {
+    let mut peer = Peer::connect(admin).await;
+    peer.send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n")).await;
+    let answer = peer.answer().await;
+    (answer.status, String::from_utf8(answer.body).unwrap())
 }
 
 /// The value of a series on a metrics page, its labels in any order.
@@ -216,12 +223,22 @@ impl DeadAddress {
 
 /// Open file descriptors of this process.
 pub fn open_files() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
+    open_files_of("self")
+}
+
+/// Open file descriptors of a process.
+pub fn open_files_of(process: &str) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
 }
 
 /// Resident memory of this process, in bytes.
 pub fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    resident_of("self")
+}
+
+/// Resident memory of a process, in bytes.
+pub fn resident_of(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
