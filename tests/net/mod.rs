@@ -238,8 +238,17 @@ pub fn resident() -> u64 {
 
 /// Resident memory of a process, in bytes.
 pub fn resident_of(process: &str) -> u64 {
+    memory_of(process, "VmRSS:")
+}
+
+/// The most resident memory that a process ever had, in bytes.
+pub fn peak_of(process: &str) -> u64 {
+    memory_of(process, "VmHWM:")
+}
+
+fn memory_of(process: &str, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
