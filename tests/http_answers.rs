@@ -287,3 +287,20 @@ async fn a_consent_with_a_wrong_accept_is_the_clients_to_refuse() {
     }
     seqgate.metric_becomes(r#"seqgate_closes_total{initiator="client",code="1006"}"#, 2.0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_whose_extensions_or_trailers_never_end_are_cut_off() {
+    let (gateway, seqgate) = house(&[]).await;
+    for (start, endless) in [("1;", "extension"), ("0\r\n", "X-Trailer: y\r\n"), ("0\r\nX: ", "trailer")] {
+        let mut client = seqgate.connect().await;
+        let (mut server, _) =
+            ask(&mut client, &gateway, "GET / HTTP/1.1\r\nHost: g\r\nTE: trailers\r\n\r\n").await;
+        server.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n{start}")).await;
+        client.head().await;
+        assert_eq!(client.chunk().await, b"x");
+        let piece = endless.repeat(100);
+        let sent = async { while server.stream.write_all(piece.as_bytes()).await.is_ok() {} };
+        let ((), (rest, _)) = tokio::join!(patiently("the end of seqgate's patience", sent), client.rest());
+        assert_eq!(String::from_utf8_lossy(&rest), "", "{start:?}");
+    }
+}

@@ -4,13 +4,16 @@
 
 mod net;
 
-use net::frames::{TEXT, TEXT_BEGINS, agent, close, frame, masked_close};
+use net::frames::{BINARY, TEXT, TEXT_BEGINS, agent, close, frame, masked, masked_close};
 use net::{
-    Gateway, Peer, Relayed, Seqgate, eventually, handshake, open_files, resident, status, tunnel, websocket,
+    Gateway, Peer, Relayed, Seqgate, eventually, handshake, noise, open_files, resident, status, tunnel,
+    websocket,
 };
 
-const WAYS: usize = 16;
-const ROUNDS: usize = 80;
+const WAYS: usize = 28;
+/// Of these, so many become a relay.
+const RELAYS: usize = 15;
+const ROUNDS: usize = 50;
 /// What a process that has leaked nothing may have grown by, in bytes: its allocator keeps some.
 const SLACK: u64 = 16 << 20;
 
@@ -93,11 +96,90 @@ async fn live_and_die(seqgate: &Seqgate, listener: &Gateway, way: usize) {
             drop(client);
             gateway.rest().await;
         }
-        _ => {
-            let (mut client, gateway) = asked(seqgate, listener, &handshake("/")).await;
-            drop(gateway);
-            assert_eq!(status(&client.head().await), 502);
+        15..=17 => killed_in_a_relay(websocket(seqgate, listener, "/").await, way).await,
+        18 => tunnel(seqgate, listener).await.gateway.reset(),
+        19..=24 => fails_to_answer(seqgate, listener, way).await,
+        25 => {
+            // Several requests at once.
+            let get = "GET / HTTP/1.1\r\nHost: g\r\n\r\n";
+            let (client, mut gateway) = asked(seqgate, listener, &get.repeat(3)).await;
+            client.reset();
+            gateway.rest().await;
         }
+        26 => {
+            let (client, mut gateway) =
+                asked(seqgate, listener, "POST / HTTP/1.1\r\nHost: g\r\nContent-Length: 9\r\n\r\nbegin")
+                    .await;
+            client.reset();
+            gateway.rest().await;
+        }
+        _ => {
+            // More than is read before the gateway has answered.
+            let early = [handshake("/").as_bytes(), &[0; 40_000]].concat();
+            let mut client = seqgate.connect().await;
+            client.send(early).await;
+            let mut gateway = listener.accept().await;
+            gateway.head().await;
+            client.reset();
+            drop(gateway);
+        }
+    }
+}
+
+/// One side dies where the other is in the middle of something.
+async fn killed_in_a_relay(relayed: Relayed, way: usize) {
+    let Relayed { mut client, mut gateway } = relayed;
+    match way {
+        15 => {
+            let half = &masked(BINARY, &[0; 5000])[..3000];
+            client.send(half).await;
+            gateway.expect(half).await;
+            client.reset();
+            gateway.rest().await;
+        }
+        16 => {
+            gateway.send([&close(1000, "")[..], b"and more"].concat()).await;
+            client.until(b"and more").await;
+            gateway.reset();
+            client.rest().await;
+        }
+        _ => {
+            gateway.send(noise(3, 5000)).await;
+            client.send(noise(4, 5000)).await;
+            client.until(&noise(3, 5000)[4900..]).await;
+            drop((client, gateway));
+        }
+    }
+}
+
+/// The gateway dies before its answer is whole, or gives one that is none.
+async fn fails_to_answer(seqgate: &Seqgate, listener: &Gateway, way: usize) {
+    for request in ["GET / HTTP/1.1\r\nHost: g\r\n\r\n", &handshake("/")] {
+        let (mut client, mut gateway) = asked(seqgate, listener, request).await;
+        match way {
+            19 => gateway.reset(),
+            20 => drop(gateway),
+            21 => {
+                gateway.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: web").await;
+                gateway.reset();
+            }
+            22 => {
+                gateway.send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n").await;
+                gateway.rest().await;
+            }
+            23 => {
+                gateway.send(noise(1, 5000)).await;
+                gateway.rest().await;
+            }
+            _ => {
+                gateway.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegin").await;
+                client.until(b"begin").await;
+                gateway.reset();
+                client.rest().await;
+                continue;
+            }
+        }
+        assert_eq!(status(&client.head().await), 502);
     }
 }
 
@@ -138,13 +220,18 @@ async fn a_thousand_connections_that_end_in_all_ways_leave_nothing_behind() {
     }
     drop(idle);
     eventually("the first connections to be gone", async || open_files() < 40).await;
-    let (files, memory) = (open_files(), resident());
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let (files, memory, tasks_at_first) = (open_files(), resident(), tasks());
 
     run(ROUNDS).await;
     // The admin page that was just read may still be closing.
     eventually("all files to be closed", async || open_files() <= files + 4).await;
+    eventually("all tasks to end", async || tasks() <= tasks_at_first).await;
     let growth = resident().saturating_sub(memory);
     assert!(growth < SLACK, "{growth} bytes more than at first");
-    assert_eq!(seqgate.metric("seqgate_connection_duration_seconds_count").await, ((ROUNDS + 5) * 11) as f64);
+    assert_eq!(
+        seqgate.metric("seqgate_connection_duration_seconds_count").await,
+        ((ROUNDS + 5) * RELAYS) as f64
+    );
     drop(seqgate);
 }

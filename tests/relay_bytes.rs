@@ -545,3 +545,39 @@ async fn repeats_pass_on_tunnel_paths_and_in_tunnels() {
     client.send(noise(9, 5000)).await;
     gateway.expect(&noise(9, 5000)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_session_in_segments_of_one_byte_is_the_same_session() {
+    let place = place(&[]).await;
+    let mut client = place.seqgate.connect().await;
+    // A request with a body, then the upgrade, on one connection.
+    let post = "POST /p HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    client.send_cut(post.as_bytes(), &Cuts::EachByte).await;
+    let mut server = place.gateway.accept().await;
+    assert!(server.head().await.starts_with("POST /p HTTP/1.1\r\n"));
+    let mut body = Vec::new();
+    while body.len() < 3 {
+        body.extend(server.chunk().await);
+    }
+    assert_eq!(body, b"abc");
+    let answer = "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n";
+    server.send_cut(answer.as_bytes(), &Cuts::EachByte).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, &answer.body[..]), (403, &b"no"[..]));
+    client.send_cut(handshake("/").as_bytes(), &Cuts::EachByte).await;
+    let mut server = place.gateway.accept().await;
+    assert_eq!(server.head().await, handshake("/"));
+    server.send_cut(CONSENT.as_bytes(), &Cuts::EachByte).await;
+    client.expect(CONSENT.as_bytes()).await;
+    let down = [agent("r", 1, 1), agent("r", 1, 2), frame(PING, b"?"), agent("r", 2, 3), close(1000, "bye")];
+    let wanted = [&down[0][..], &down[2], &agent("r", 2, 2), &down[4]].concat();
+    let up = [masked(TEXT, b"hello"), masked(PONG, b"?"), masked_close(1000, "bye")].concat();
+    let (down, each) = (down.concat(), Cuts::EachByte);
+    tokio::join!(server.send_cut(&down, &each), client.send_cut(&up, &each));
+    assert_same(&client.take(wanted.len()).await, &wanted, "to the client");
+    assert_same(&server.take(up.len()).await, &up, "to the gateway");
+    server.finish().await;
+    assert_eq!(client.end().await, End::Fin);
+    client.finish().await;
+    assert_eq!(server.end().await, End::Fin);
+}

@@ -146,6 +146,53 @@ async fn a_gateway_that_is_killed_in_the_middle_of_a_frame_resets_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_killed_in_the_middle_of_a_frame_is_no_more_for_the_gateway_either() {
+    let (gateway, seqgate) = house(&[]).await;
+    let whole = masked(BINARY, &noise(1, 70_000));
+    for cut in [1, 3, 13, 14, 15, 60_000] {
+        for resets in [true, false] {
+            let Relayed { mut client, mut gateway } = websocket(&seqgate, &gateway, "/").await;
+            client.send(&whole[..cut]).await;
+            // What has come of a frame is not kept back for the rest of it.
+            gateway.expect(&whole[..cut]).await;
+            if resets {
+                client.reset()
+            } else {
+                drop(client)
+            }
+            assert_eq!(gateway.end().await, if resets { End::Reset } else { End::Fin });
+        }
+    }
+    seqgate.metric_becomes(r#"seqgate_connections{kind="gateway"}"#, 0.0).await;
+    seqgate.metric_becomes(r#"seqgate_closes_total{initiator="client",code="1006"}"#, 12.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_closed_first_is_named_though_the_connection_breaks_behind_the_close() {
+    let (house, seqgate) = house(&[]).await;
+    for client_acts in [true, false] {
+        let bytes = if client_acts { masked_close(4000, "") } else { close(4000, "") };
+        for breaks in [true, false] {
+            for more in [&b""[..], b"bytes behind the Close"] {
+                let (mut first, mut second) = roles(websocket(&seqgate, &house, "/").await, client_acts);
+                first.send([&bytes[..], more].concat()).await;
+                second.expect(&[&bytes[..], more].concat()).await;
+                // The one that closed dies, or the other one.
+                let (dying, mut left) = if breaks { (first, second) } else { (second, first) };
+                dying.reset();
+                assert_eq!(left.end().await, End::Reset);
+            }
+        }
+    }
+    for initiator in ["client", "gateway"] {
+        let series = format!("seqgate_closes_total{{initiator=\"{initiator}\",code=\"4000\"}}");
+        seqgate.metric_becomes(&series, 4.0).await;
+        let broken = format!("seqgate_closes_total{{initiator=\"{initiator}\",code=\"1006\"}}");
+        seqgate.metric_becomes(&broken, 0.0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_holds_the_gateway_back_and_loses_nothing() {
     let gateway = Gateway::bind().await;
     let seqgate = Seqgate::start(gateway.address, &[]).await;
