@@ -277,7 +277,7 @@ async fn a_gateway_that_dies_before_its_answer_is_whole_is_a_502_at_once() {
 async fn a_consent_with_a_wrong_accept_is_the_clients_to_refuse() {
     let (gateway, seqgate) = house(&[]).await;
     for accept in ["Sec-WebSocket-Accept: wrong\r\n", ""] {
-        let consent = CONSENT.replace("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzhZRbK+xOo=\r\n", accept);
+        let consent = CONSENT.replace("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n", accept);
         let mut client = seqgate.connect().await;
         let (mut server, _) = ask(&mut client, &gateway, &handshake("/")).await;
         server.send(&consent).await;

@@ -16,8 +16,9 @@ use crate::wire::Follower;
 /// is on its way, and nothing beside the 25 s in which a gateway wants its pong.
 const CONTROL_WAIT: u64 = 100;
 /// How long other bytes are kept while nothing comes behind them, in milliseconds: longer than a gateway is
-/// busy between two writes of one frame, short enough for whoever waits for bytes and not for messages.
-const SILENCE: u64 = 2000;
+/// busy between two writes of one frame, and less than the second after which clients and test suites expect to have
+/// seen a part of a message that they would refuse.
+const SILENCE: u64 = 800;
 
 /// What the two directions of a relay know together.
 #[derive(Default)]

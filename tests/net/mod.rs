@@ -15,6 +15,7 @@ use seqgate::app::{Addresses, App};
 use seqgate::config::{Config, Values};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -415,6 +416,13 @@ impl Peer {
         }
     }
 
+    /// Both directions by themselves.
+    pub fn into_split(self) -> (Reader, OwnedWriteHalf) {
+        assert!(self.buffer.is_empty());
+        let (reader, writer) = self.stream.into_split();
+        (Reader(reader), writer)
+    }
+
     /// The end, before which nothing may come.
     pub async fn end(&mut self) -> End {
         let (rest, end) = self.rest().await;
@@ -489,6 +497,21 @@ impl Peer {
         let mut chunk = self.take(size + 2).await;
         assert_eq!(chunk.split_off(size), b"\r\n");
         chunk
+    }
+}
+
+/// What arrives at one end of a connection.
+pub struct Reader(OwnedReadHalf);
+
+impl Reader {
+    /// All that comes before the end, and which end it is.
+    pub async fn rest(mut self) -> (Vec<u8>, End) {
+        let mut seen = Vec::new();
+        match self.0.read_to_end(&mut seen).await {
+            Ok(_) => (seen, End::Fin),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => (seen, End::Reset),
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
@@ -595,7 +618,7 @@ pub fn handshake(path: &str) -> String {
 
 /// The gateway's consent to [`handshake`].
 pub const CONSENT: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                           Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzhZRbK+xOo=\r\n\r\n";
+                           Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// A client and a gateway that have a WebSocket between them, through a seqgate.
 pub struct Relayed {
