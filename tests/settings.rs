@@ -79,6 +79,8 @@ fn a_bad_value_is_refused_with_its_name_its_value_and_what_would_be_accepted() {
         ("SEQGATE_UPSTREAM", "http://user@gateway:1"),
         ("SEQGATE_UPSTREAM", "http://gateway:0"),
         ("SEQGATE_UPSTREAM", "http://[::1:2"),
+        ("SEQGATE_UPSTREAM", "http://a:b:2"),
+        ("SEQGATE_UPSTREAM", "http://::1:2"),
         ("SEQGATE_MODE", "Enforce"),
         ("SEQGATE_ORDER", ""),
         ("SEQGATE_EVENTS", " , "),
@@ -130,6 +132,14 @@ fn a_typo_is_not_silent_but_service_links_are_nobodys_typo() {
     ])
     .unwrap();
     assert!(environment(&[("SEQGATE_PORT", "18900")]).is_err());
+}
+
+#[test]
+fn a_name_with_control_characters_is_refused_in_one_line() {
+    let line = refusal("SEQGATE_MODE\n\x1b[2J", "observe");
+    assert!(line.starts_with("SEQGATE_MODE\\n\\u{1b}[2J is not a setting"), "{line}");
+    let line = Values::default().flag("mo\nde", String::new()).unwrap_err().to_string();
+    assert!(line.starts_with("--mo\\nde is not a flag"), "{line}");
 }
 
 #[test]

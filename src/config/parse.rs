@@ -15,9 +15,11 @@ pub(super) fn upstream(text: &str) -> Option<Upstream> {
         Some(v6) => v6.strip_suffix(']').filter(|v6| v6.parse::<std::net::Ipv6Addr>().is_ok())?,
         None => host,
     };
-    let is_host = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+    // A colon stands in IPv6 addresses only, which are in brackets.
+    let is_host = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let is_v6 = rest.starts_with('[');
     let port = port.parse().ok().filter(|port| *port > 0)?;
-    (!host.is_empty() && host.chars().all(is_host)).then(|| Upstream { host: host.to_owned(), port })
+    (is_v6 || !host.is_empty() && host.chars().all(is_host)).then(|| Upstream { host: host.to_owned(), port })
 }
 
 /// Items between commas; empty ones are none.

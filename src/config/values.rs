@@ -69,7 +69,8 @@ impl Values {
                 continue;
             }
             let place = SETTINGS.iter().position(|s| s.name == setting).ok_or_else(|| {
-                BadSetting(format!("{PREFIX}{setting} is not a setting; `seqgate --help` lists them"))
+                let name = setting.escape_debug();
+                BadSetting(format!("{PREFIX}{name} is not a setting; `seqgate --help` lists them"))
             })?;
             let value =
                 value.ok_or_else(|| bad(&SETTINGS[place], "text that is not UTF-8", Source::Environment))?;
@@ -83,10 +84,9 @@ impl Values {
     /// # Errors
     /// There is no such flag.
     pub fn flag(&mut self, name: &str, value: String) -> Result<(), BadSetting> {
-        let place = SETTINGS
-            .iter()
-            .position(|s| flag_name(s) == name)
-            .ok_or_else(|| BadSetting(format!("--{name} is not a flag; `seqgate --help` lists them")))?;
+        let place = SETTINGS.iter().position(|s| flag_name(s) == name).ok_or_else(|| {
+            BadSetting(format!("--{} is not a flag; `seqgate --help` lists them", name.escape_debug()))
+        })?;
         self.0[place] = (value, Source::Flag);
         Ok(())
     }
