@@ -260,6 +260,34 @@ async fn the_side_door_is_for_reading_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_side_door_repeats_nothing_that_anybody_says() {
+    const WORD: &str = "s3cret-t0ken";
+    let (gateway, seqgate) = house(&[]).await;
+    let mut client = seqgate.connect().await;
+    client.send(format!("GET /{WORD} HTTP/1.1\r\nHost: {WORD}\r\nAuthorization: {WORD}\r\n\r\n")).await;
+    let mut server = gateway.accept().await;
+    server.head().await;
+    server.send(format!("HTTP/1.1 200 OK\r\nX: {WORD}\r\nContent-Length: 0\r\n\r\n")).await;
+    client.head().await;
+    for request in [
+        format!("GET /{WORD}?{WORD} HTTP/1.1\r\nHost: {WORD}\r\nConnection: close\r\n\r\n"),
+        format!("GET /metrics?{WORD} HTTP/1.1\r\nHost: {WORD}\r\nConnection: close\r\n\r\n"),
+        format!("GET /readyz HTTP/1.1\r\nHost: {WORD}\r\nX-{WORD}: {WORD}\r\nConnection: close\r\n\r\n"),
+        format!("{WORD} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\n{WORD} : a\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nX: {}{WORD}\r\n\r\n", "x".repeat(30_000)),
+        format!("CONNECT {WORD}:80 HTTP/1.1\r\nHost: {WORD}\r\nConnection: close\r\n\r\n"),
+    ] {
+        let mut peer = Peer::connect(seqgate.addresses.admin).await;
+        // What is too large is not heard to its end.
+        peer.try_send(&request).await.ok();
+        let (answer, _) = peer.rest().await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(!answer.contains(WORD), "{request:.80}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_gateways_own_pages_of_these_names_are_the_gateways() {
     let (gateway, seqgate) = house(&[]).await;
     for path in ["/metrics", "/livez", "/readyz", "/healthz", "/"] {

@@ -397,7 +397,7 @@ async fn without_descriptors_live_connections_live_on_and_new_ones_come_in_later
     let mut shell = Command::new("sh");
     let limited = format!("ulimit -n {DESCRIPTORS} && exec \"$0\" \"$@\"");
     shell.env_clear().stdin(Stdio::null()).args(["-c", &limited]).arg(program().get_program());
-    let running = Running::start_as(shell, gateway.address, &["--header-timeout=1h"]).await.unwrap();
+    let running = Running::start_as(&mut shell, gateway.address, &["--header-timeout=1h"]).await.unwrap();
     let mut live = net::open(Peer::connect(running.listen).await, &gateway, &handshake("/"), CONSENT).await;
     let since = Instant::now();
     let mut idle = Vec::new();

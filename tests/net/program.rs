@@ -33,11 +33,15 @@ pub struct Running {
 impl Running {
     /// Starts one in front of a gateway.
     pub async fn start(gateway: SocketAddr, flags: &[&str]) -> Self {
-        Self::start_as(program(), gateway, flags).await.unwrap()
+        Self::start_as(&mut program(), gateway, flags).await.unwrap()
     }
 
     /// Starts one by a command that ends in the program; hands back what it said where it does not come up.
-    pub async fn start_as(mut command: Command, gateway: SocketAddr, flags: &[&str]) -> Result<Self, String> {
+    pub async fn start_as(
+        command: &mut Command,
+        gateway: SocketAddr,
+        flags: &[&str],
+    ) -> Result<Self, String> {
         let upstream = format!("--upstream=http://{gateway}");
         let mut child = command
             .args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", &upstream])
