@@ -166,6 +166,24 @@ async fn every_request_of_a_connection_is_attributed() {
     let _ = open(client, &gateway, &request, CONSENT).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_trailer_says_who_a_client_is() {
+    let (gateway, seqgate) = house(&[("trusted-proxies", "127.0.0.1")]).await;
+    let named = "X-Forwarded-For, x_real_ip, Forwarded, Tailscale-User-Login, Host, Authorization, X-Sum";
+    let trailers = "X-Forwarded-For: 127.0.0.1\r\nx_real_ip: ::1\r\nForwarded: for=127.0.0.1\r\nTailscale-User-Login: root\r\nHost: h\r\nAuthorization: a\r\nX-Sum: 6\r\n";
+    let mut client = seqgate.connect().await;
+    client
+        .send(format!(
+            "POST / HTTP/1.1\r\nHost: g\r\nX-Forwarded-For: 192.0.2.1\r\nTrailer: {named}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n{trailers}\r\n"
+        ))
+        .await;
+    let mut server = gateway.accept().await;
+    server.head().await;
+    assert_eq!(server.chunk().await, b"abc");
+    let rest = String::from_utf8(server.until(b"\r\n\r\n").await).unwrap().to_lowercase();
+    assert_eq!(rest, "0\r\nx-sum: 6\r\n\r\n");
+}
+
 /// A client that is not on loopback, from a network namespace of its own.
 mod remote {
     use std::net::{IpAddr, SocketAddr};

@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
 use hyper::{Request, StatusCode};
 use tokio::time::{Sleep, sleep};
 
-use super::{Front, lock};
+use super::{Front, headers, lock};
 use crate::metrics::{Direction, Metrics};
 
 /// The body of an answer to a client: seqgate's own, or the gateway's.
@@ -87,7 +87,12 @@ impl hyper::body::Body for Outgoing {
             self.permission = None;
         }
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(body).poll_frame(cx));
+        let mut frame = ready!(Pin::new(body).poll_frame(cx));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            headers::anonymize(trailers);
+        }
         count(&self.metrics, Direction::ToGateway, frame.as_ref());
         Poll::Ready(frame)
     }

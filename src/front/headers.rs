@@ -122,6 +122,11 @@ fn is_forwarding(name: &HeaderName) -> bool {
         || name.starts_with("tailscale-")
 }
 
+/// Removes from trailers what says who the client is: some readers add them to the headers. No proxy puts it there.
+pub(crate) fn anonymize(trailers: &mut HeaderMap) {
+    retain(trailers, |name| !is_forwarding(name));
+}
+
 /// Changes or removes values, and leaves the headers in their order (which `HeaderMap::remove` does not).
 fn rebuild(headers: &mut HeaderMap, change: impl Fn(&HeaderName, HeaderValue) -> Option<HeaderValue>) {
     let mut last = None;

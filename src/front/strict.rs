@@ -206,7 +206,7 @@ impl<'a> Found<'a> {
         let Some(host) = self.host else {
             return if version == Version::Http11 { Err(Refusal::Bad("no Host")) } else { Ok(()) };
         };
-        if host.iter().any(|b| !b.is_ascii_graphic() || b"/?#@\\,\"<>{}|^`".contains(b)) {
+        if !is_host(host) {
             return Err(Refusal::Bad("Host is not a host"));
         }
         match uri.authority() {
@@ -235,6 +235,24 @@ impl<'a> Found<'a> {
             (false, _) => Ok(Framing::Length(self.length.unwrap_or(0))),
         }
     }
+}
+
+/// A name or an IPv4 address, or an IPv6 address in brackets; with a port or without (RFC 9110, section 7.2).
+fn is_host(host: &[u8]) -> bool {
+    let in_brackets = host.strip_prefix(b"[").and_then(|rest| {
+        let end = memchr::memchr(b']', rest).filter(|end| *end > 0)?;
+        let is_address = |b: &u8| b.is_ascii_alphanumeric() || b":.".contains(b);
+        rest[..end].iter().all(is_address).then_some(&rest[end + 1..])
+    });
+    let port = in_brackets.or_else(|| {
+        let end = memchr::memchr(b':', host).unwrap_or(host.len());
+        let is_name = |b: &u8| b.is_ascii_graphic() && !b"/?#@\\,\"<>{}|^`[]".contains(b);
+        host[..end].iter().all(is_name).then_some(&host[end..])
+    });
+    port.is_some_and(|port| match port.split_first() {
+        Some((colon, digits)) => *colon == b':' && digits.iter().all(u8::is_ascii_digit),
+        None => true,
+    })
 }
 
 /// The items of a list in a header's value (RFC 9110, section 5.6.1), for lists without quotes.
