@@ -7,7 +7,7 @@ mod net;
 use std::time::{Duration, Instant};
 
 use net::http::{OK, ask, serve};
-use net::{End, Gateway, Peer, assert_same, house, lines, noise, status, tunnel, value, websocket};
+use net::{End, Peer, assert_same, house, lines, noise, status, tunnel, value};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_streamed_as_the_gateway_sends_it() {
@@ -408,6 +408,26 @@ async fn unusual_targets_and_methods_pass() {
         assert_eq!(lines(&head).0, line);
         server.send(OK).await;
         assert_eq!(client.answer().await.body, b"ok");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_of_every_form_pass() {
+    let (gateway, seqgate) = house(&[]).await;
+    for host in [
+        "g",
+        "G.Example:18900",
+        "192.0.2.1:1",
+        "[::1]",
+        "[2001:DB8::1]:80",
+        "[fe80::1.2.3.4]:",
+        "a_b-c.d:",
+        "",
+    ] {
+        let mut client = seqgate.connect().await;
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let (_, head) = ask(&mut client, &gateway, &request).await;
+        assert_eq!(value(&head, "host"), Some(host));
     }
 }
 

@@ -196,6 +196,21 @@ async fn an_ambiguous_answer_on_a_kept_connection_is_a_502_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_asked_for_is_given_to_nobody() {
+    let (gateway, seqgate) = house(&[]).await;
+    let extra = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret";
+    for _ in 0..10 {
+        let mut client = seqgate.connect().await;
+        let (mut server, _) = ask(&mut client, &gateway, "GET / HTTP/1.1\r\nHost: g\r\n\r\n").await;
+        server.send([OK, extra].concat()).await;
+        assert_eq!(client.answer().await.body, b"ok");
+        let (mut server, _) = ask(&mut client, &gateway, "GET /next HTTP/1.1\r\nHost: g\r\n\r\n").await;
+        server.send(OK).await;
+        assert_eq!(client.answer().await.body, b"ok");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_with_loose_line_ends_reaches_the_client_with_strict_ones() {
     let (gateway, seqgate) = house(&[]).await;
     let mut client = seqgate.connect().await;

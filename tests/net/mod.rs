@@ -188,6 +188,11 @@ impl Gateway {
         Peer::new(stream)
     }
 
+    /// The next connection, however long it takes to come.
+    pub async fn accept_whenever(&self) -> Peer {
+        Peer::new(self.listener.accept().await.unwrap().0)
+    }
+
     /// Whether nobody has connected since the last one that was accepted.
     pub fn is_untouched(&self) -> bool {
         match self.look.accept() {
