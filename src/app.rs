@@ -123,8 +123,9 @@ impl App {
             tunnel_paths: self.config.tunnel_paths,
         };
         let front = Arc::new(Front::new(settings, self.context));
-        tokio::spawn(front.serve(self.clients, drain.subscribe()));
+        // First, so that no client is served while /readyz still says that seqgate starts.
         drain.advance(Phase::Serving);
+        tokio::spawn(front.serve(self.clients, drain.subscribe()));
 
         shutdown.await;
         tracing::info!(?drain_timeout, "draining: no new connections");

@@ -47,7 +47,8 @@ async fn works(mut running: Running, gateway: Gateway) {
     relayed.client.expect(&[agent("r", 1, 1), frame(TEXT, b"{}")].concat()).await;
     relayed.client.send(masked(TEXT, b"hello")).await;
     relayed.gateway.expect(&masked(TEXT, b"hello")).await;
-    assert_eq!(page(running.admin, "/readyz").await.0, 200);
+    let (status, said) = page(running.admin, "/readyz").await;
+    assert_eq!(status, 200, "{said}");
     // What /proc tells is told here too.
     assert!(running.metric("process_resident_memory_bytes").await > 0.0);
     drop(relayed);
