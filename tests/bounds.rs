@@ -6,7 +6,7 @@
 mod net;
 
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::Duration;
 
 use net::frames::{BINARY, ENDS, GOES_ON, PING, TEXT_BEGINS, agent, event, frame, masked};
 use net::program::{Running, program};
@@ -399,7 +399,6 @@ async fn without_descriptors_live_connections_live_on_and_new_ones_come_in_later
     shell.env_clear().stdin(Stdio::null()).args(["-c", &limited]).arg(program().get_program());
     let running = Running::start_as(&mut shell, gateway.address, &["--header-timeout=1h"]).await.unwrap();
     let mut live = net::open(Peer::connect(running.listen).await, &gateway, &handshake("/"), CONSENT).await;
-    let since = Instant::now();
     let mut idle = Vec::new();
     for _ in 0..DESCRIPTORS + 10 {
         idle.push(Peer::connect(running.listen).await);
@@ -415,9 +414,8 @@ async fn without_descriptors_live_connections_live_on_and_new_ones_come_in_later
     }
     // Accept waits longer each time, up to a second: it does not spin, and does not fill the log.
     let complaints = || running.logged().matches("no connection could be accepted").count();
-    eventually("further attempts", async || complaints() >= 8).await;
-    let most = 20.0 + 10.0 * since.elapsed().as_secs_f64();
-    assert!((complaints() as f64) < most, "{} complaints", complaints());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!((1..50).contains(&complaints()), "{} complaints", complaints());
     // Who was let in but can't be connected with the gateway is told so.
     let mut first = idle.remove(0);
     first.send("GET / HTTP/1.1\r\nHost: g\r\n\r\n").await;

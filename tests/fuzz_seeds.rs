@@ -26,7 +26,7 @@ fn fuzz_targets_get_their_seeds() {
     write("sieve", streams.map(|stream| [&[1, 4, 90][..], &stream, &close(1000, "bye")].concat()));
     write(
         "frame_head",
-        short.iter().take(3).map(|message| text(message)).chain([
+        short.iter().take(3).map(text).chain([
             close(1012, "service restart"),
             frame_as(FIN | BINARY, Form::Two, Some([1, 2, 3, 4]), b"masked"),
             frame_as(FIN | BINARY, Form::Eight, None, b"long"),

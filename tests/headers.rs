@@ -5,7 +5,10 @@
 
 mod net;
 
-use net::{CONSENT, Gateway, Seqgate, handshake, house, lines, open, value};
+use std::net::{IpAddr, SocketAddr};
+
+use net::cable::Cable;
+use net::{CONSENT, Gateway, Seqgate, handshake, house, lines, open, patiently, value};
 
 /// Every way to claim to be somebody else.
 const FORGED: &str = "Forwarded: for=127.0.0.1;host=localhost\r\nX-Forwarded-For: 127.0.0.1\r\n\
@@ -184,141 +187,52 @@ async fn no_trailer_says_who_a_client_is() {
     assert_eq!(rest, "0\r\nx-sum: 6\r\n\r\n");
 }
 
-/// A client that is not on loopback, from a network namespace of its own.
-mod remote {
-    use std::net::{IpAddr, SocketAddr};
-    use std::process::{Command, Stdio};
-
-    use super::{FORGED, browser};
-    use crate::net::{Gateway, Seqgate, patiently, value};
-
-    /// Two ends of a cable, one of them in a namespace; both go with this.
-    struct Cable {
-        namespace: String,
-        here: String,
-    }
-
-    fn ip(arguments: &str) -> bool {
-        let words = arguments.split_whitespace();
-        let status = Command::new("ip").args(words).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    }
-
-    impl Cable {
-        /// `None` where this is not permitted.
-        fn lay(v4: [&str; 2], v6: [&str; 2]) -> Option<Self> {
-            let id = std::process::id();
-            let cable = Self { namespace: format!("sgt{id}"), here: format!("sga{id}") };
-            let Self { namespace, here } = &cable;
-            let there = format!("sgb{id}");
-            if !ip(&format!("netns add {namespace}")) {
-                std::mem::forget(cable);
-                return None;
-            }
-            let laid = [
-                format!("link add {here} type veth peer name {there} netns {namespace}"),
-                format!("addr add {}/30 dev {here}", v4[0]),
-                format!("link set {here} up"),
-                format!("-n {namespace} addr add {}/30 dev {there}", v4[1]),
-                format!("-n {namespace} link set {there} up"),
-            ];
-            if !laid.iter().all(|arguments| ip(arguments)) {
-                return None;
-            }
-            // Not every system has IPv6.
-            ip(&format!("-6 addr add {}/126 dev {here} nodad", v6[0]));
-            ip(&format!("-n {namespace} -6 addr add {}/126 dev {there} nodad", v6[1]));
-            Some(cable)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_remote_client_is_named_by_its_own_address_whatever_it_says() {
+    let (v4, v6) = (["10.201.77.1", "10.201.77.2"], ["fd5e:9a7e::1", "fd5e:9a7e::2"]);
+    let Some(cable) = Cable::lay(v4, v6) else {
+        return eprintln!("skipped: `ip netns add` is not permitted here");
+    };
+    for [here, there] in [v4, v6] {
+        let here: IpAddr = here.parse().unwrap();
+        if std::net::TcpListener::bind((here, 0)).is_err() {
+            eprintln!("skipped: no {here}");
+            continue;
         }
-
-        /// Sends a request from the namespace; it ends when this process does, at the latest.
-        fn send(&self, to: SocketAddr, request: &str) -> std::process::Child {
-            // bash can speak TCP, and is where `ip` is.
-            let script = format!(
-                "exec 3<>/dev/tcp/{}/{} && printf %b \"$1\" >&3 && head -c 1 <&3",
-                to.ip(),
-                to.port()
-            );
-            let escaped = request.replace('\\', "\\\\").replace('\r', "\\r").replace('\n', "\\n");
-            Command::new("ip")
-                .args([
-                    "netns",
-                    "exec",
-                    &self.namespace,
-                    "timeout",
-                    "30",
-                    "bash",
-                    "-c",
-                    &script,
-                    "bash",
-                    &escaped,
-                ])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        }
-    }
-
-    impl Drop for Cable {
-        fn drop(&mut self) {
-            // The pair goes with either of its ends.
-            ip(&format!("link del {}", self.here));
-            ip(&format!("netns del {}", self.namespace));
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_remote_client_is_named_by_its_own_address_whatever_it_says() {
-        let (v4, v6) = (["10.201.77.1", "10.201.77.2"], ["fd5e:9a7e::1", "fd5e:9a7e::2"]);
-        let Some(cable) = Cable::lay(v4, v6) else {
-            return eprintln!("skipped: `ip netns add` is not permitted here");
-        };
-        for [here, there] in [v4, v6] {
-            let here: IpAddr = here.parse().unwrap();
-            if std::net::TcpListener::bind((here, 0)).is_err() {
-                eprintln!("skipped: no {here}");
-                continue;
-            }
-            let gateway = Gateway::bind().await;
-            let listen = SocketAddr::new(here, 0).to_string();
-            let any = if here.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-            for (listen, trusted) in [(listen.as_str(), ""), (any, "192.0.2.0/24, 127.0.0.0/8")] {
-                let seqgate =
-                    Seqgate::start(gateway.address, &[("listen", listen), ("trusted-proxies", trusted)])
-                        .await;
-                let address = SocketAddr::new(here, seqgate.addresses.listen.port());
-                let named =
-                    "Connection: close, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, Forwarded";
-                for request in [
-                    format!("GET /plain HTTP/1.1\r\nHost: G.test\r\n{FORGED}\r\n"),
-                    format!("GET /stripped HTTP/1.1\r\nHost: G.test\r\n{named}\r\n{FORGED}\r\n"),
-                    format!("POST /post HTTP/1.1\r\nHost: G.test\r\n{FORGED}Content-Length: 2\r\n\r\nhi"),
-                    browser("")
-                        .replace("Gateway.Test:18900", "G.test")
-                        .replace("Pragma: no-cache\r\n", FORGED),
-                ] {
-                    let mut client = cable.send(address, &request);
-                    let head = patiently("the request", async { gateway.accept().await.head().await }).await;
-                    let _ = client.kill();
-                    let _ = client.wait();
-                    let forwarding: Vec<_> = head
-                        .lines()
-                        .map(str::to_ascii_lowercase)
-                        .filter(|line| {
-                            let name = line.split(':').next().unwrap_or_default().replace('_', "-");
-                            name == "forwarded"
-                                || name == "x-real-ip"
-                                || name.starts_with("x-forwarded")
-                                || name.starts_with("tailscale")
-                        })
-                        .collect();
-                    assert_eq!(forwarding.len(), 3, "{forwarding:?}");
-                    assert_eq!(value(&head, "x-forwarded-for"), Some(there), "{head}");
-                    assert_eq!(value(&head, "x-forwarded-proto"), Some("http"), "{head}");
-                    assert_eq!(value(&head, "x-forwarded-host"), Some("G.test"), "{head}");
-                    assert_eq!(value(&head, "host"), Some("G.test"), "{head}");
-                }
+        let gateway = Gateway::bind().await;
+        let listen = SocketAddr::new(here, 0).to_string();
+        let any = if here.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+        for (listen, trusted) in [(listen.as_str(), ""), (any, "192.0.2.0/24, 127.0.0.0/8")] {
+            let seqgate =
+                Seqgate::start(gateway.address, &[("listen", listen), ("trusted-proxies", trusted)]).await;
+            let address = SocketAddr::new(here, seqgate.addresses.listen.port());
+            let named = "Connection: close, X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host, Forwarded";
+            for request in [
+                format!("GET /plain HTTP/1.1\r\nHost: G.test\r\n{FORGED}\r\n"),
+                format!("GET /stripped HTTP/1.1\r\nHost: G.test\r\n{named}\r\n{FORGED}\r\n"),
+                format!("POST /post HTTP/1.1\r\nHost: G.test\r\n{FORGED}Content-Length: 2\r\n\r\nhi"),
+                browser("").replace("Gateway.Test:18900", "G.test").replace("Pragma: no-cache\r\n", FORGED),
+            ] {
+                let mut client = cable.send(address, &request);
+                let head = patiently("the request", async { gateway.accept().await.head().await }).await;
+                let _ = client.kill();
+                let _ = client.wait();
+                let forwarding: Vec<_> = head
+                    .lines()
+                    .map(str::to_ascii_lowercase)
+                    .filter(|line| {
+                        let name = line.split(':').next().unwrap_or_default().replace('_', "-");
+                        name == "forwarded"
+                            || name == "x-real-ip"
+                            || name.starts_with("x-forwarded")
+                            || name.starts_with("tailscale")
+                    })
+                    .collect();
+                assert_eq!(forwarding.len(), 3, "{forwarding:?}");
+                assert_eq!(value(&head, "x-forwarded-for"), Some(there), "{head}");
+                assert_eq!(value(&head, "x-forwarded-proto"), Some("http"), "{head}");
+                assert_eq!(value(&head, "x-forwarded-host"), Some("G.test"), "{head}");
+                assert_eq!(value(&head, "host"), Some("G.test"), "{head}");
             }
         }
     }

@@ -6,8 +6,10 @@ mod net;
 
 use std::time::{Duration, Instant};
 
-use net::http::{OK, ask};
+use net::cable::Cable;
+use net::http::ask;
 use net::{Gateway, Peer, Seqgate, assert_same, handshake, house, value};
+use tokio::io::AsyncReadExt;
 
 /// More than all buffers between two peers hold.
 const MOST: usize = 48 << 20;
@@ -229,4 +231,25 @@ async fn chunk_times(server: &mut Peer, client: &mut Peer) -> Vec<Duration> {
         times.push(sent.elapsed());
     }
     times
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "two minutes of silence"]
+async fn a_client_that_vanishes_without_a_word_takes_its_request_with_it() {
+    let here = "10.201.78.1";
+    let Some(cable) = Cable::lay([here, "10.201.78.2"], ["fd5e:9a7f::1", "fd5e:9a7f::2"]) else {
+        return eprintln!("skipped: `ip netns add` is not permitted here");
+    };
+    let gateway = Gateway::bind().await;
+    let seqgate = Seqgate::start(gateway.address, &[("listen", &format!("{here}:0"))]).await;
+    let mut client = cable.send(seqgate.addresses.listen, "GET / HTTP/1.1\r\nHost: g\r\n\r\n");
+    let mut server = gateway.accept().await;
+    server.head().await;
+    cable.silence(here);
+    let since = Instant::now();
+    let noticed = tokio::time::timeout(Duration::from_secs(240), server.stream.read(&mut [0])).await;
+    println!("noticed after {:?}", since.elapsed());
+    assert_eq!(noticed.expect("the end of the request").unwrap_or(0), 0);
+    let _ = client.kill();
+    let _ = client.wait();
 }
