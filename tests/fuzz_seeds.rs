@@ -20,6 +20,9 @@ fn fuzz_targets_get_their_seeds() {
     short.sort_by_key(|text| (text.len() / 40, text.as_str()));
     short.dedup_by_key(|text| text.len() / 40);
     write("peek", short.iter().map(|text| text.as_bytes().to_vec()));
+    let nasty = [r#"{"text":"\\\",\"seq\":7,\"ts\":7}},\"seq\":7}"}"#, r#"{"a":{"seq":7,"ts":7},"seq":8}"#];
+    let glanced = short.iter().map(|text| text.as_bytes().to_vec());
+    write("glance", glanced.chain(nasty.iter().map(|data| data.as_bytes().to_vec())));
     let twice = |message: &&String| [text(message), text(message)].concat();
     let cut = |message: &&String| [fragments(message, &[20]).join(&ping("?")[..]), text(message)].concat();
     let streams = short.iter().map(twice).chain(short.iter().map(cut));

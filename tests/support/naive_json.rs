@@ -51,6 +51,26 @@ impl Json {
             }
     }
 
+    /// No object in it has two members of one name.
+    pub(crate) fn has_unique_names(&self) -> bool {
+        !self.any(&|value| match value {
+            Self::Object(members) => {
+                let mut names: Vec<_> = members.iter().map(|(name, _)| name).collect();
+                names.sort_unstable();
+                names.windows(2).any(|pair| pair[0] == pair[1])
+            }
+            _ => false,
+        })
+    }
+
+    /// No array or object stands behind the member `payload`.
+    pub(crate) fn ends_with_payload(&self) -> bool {
+        let Self::Object(members) = self else { return true };
+        let payload: Vec<u16> = "payload".encode_utf16().collect();
+        let behind = members.iter().rev().take_while(|(name, _)| *name != payload);
+        behind.into_iter().all(|(_, value)| value.depth() == 0)
+    }
+
     pub(crate) fn has_lone_surrogate(&self) -> bool {
         self.any(&|value| matches!(value, Self::Str(units) if String::from_utf16(units).is_err()))
     }
