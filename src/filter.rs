@@ -30,6 +30,9 @@ use lru::LruCache;
 pub const RECENT: usize = 32;
 /// Streams of a run that are told apart.
 pub const STREAMS: usize = 8;
+/// Numbers that may be left out for an event to be ordinary still. Gateways leave some out where they join deltas: as
+/// many as a fast model says in some 100 ms.
+const NEAR: u64 = 256;
 /// Runs evicted for want of space whose return is noticed.
 const GHOSTS: usize = 256;
 
@@ -261,28 +264,15 @@ impl Ledger {
 
     /// Judges an event, and remembers it if it goes on. `now` must not go backwards.
     pub fn judge(&mut self, stamp: &Stamp, now: u64) -> Verdict {
-        if self.expired_at != now {
-            self.expire(now);
-        }
-        let key = &stamp.run;
-        // Most events are of the run that the last one was of, which stands first already.
-        let is_last = self.live.peek_mru().is_some_and(|(last, _)| last == key);
-        let live =
-            if is_last { self.live.iter_mut().next().map(|(_, run)| run) } else { self.live.get_mut(key) };
-        let (run, was_ended) = match live {
-            Some(run) => (run, false),
-            None => match self.ended.get_mut(key) {
-                Some(run) => (run, true),
-                None => {
-                    self.departed.returned += u32::from(self.ghosts.lay(stamp.run));
-                    self.insert(stamp.run, Box::new(Run { seen: now, ..Run::starting_with(stamp) }));
-                    return Verdict::NewRun;
-                }
-            },
+        let order = self.order;
+        let Some((run, was_ended)) = self.find(stamp.run, now) else {
+            self.departed.returned += u32::from(self.ghosts.lay(stamp.run));
+            self.insert(stamp.run, Box::new(Run { seen: now, ..Run::starting_with(stamp) }));
+            return Verdict::NewRun;
         };
-        let verdict = run.verdict(stamp, self.order);
+        let verdict = run.verdict(stamp, order);
         match verdict {
-            Verdict::Restarted => **run = Run::starting_with(stamp),
+            Verdict::Restarted => *run = Run::starting_with(stamp),
             Verdict::Duplicate | Verdict::OutOfOrder => {}
             _ => run.pass(stamp),
         }
@@ -291,6 +281,43 @@ impl Ledger {
             self.change_sides(stamp.run, was_ended);
         }
         verdict
+    }
+
+    /// Judges an event that does not end its run, if nothing can be lost by that: a known run goes on, not far from where it
+    /// is. `None` for any other event, of which nothing is remembered.
+    pub fn judge_ordinary(&mut self, stamp: &Stamp, now: u64) -> Option<Verdict> {
+        let order = self.order;
+        let (run, _) = self.find(stamp.run, now)?;
+        let verdict = run.verdict(stamp, order);
+        let ordinary = match verdict {
+            Verdict::InOrder | Verdict::Late => true,
+            Verdict::Gap => stamp.seq - run.high <= NEAR,
+            _ => false,
+        };
+        ordinary.then(|| {
+            run.pass(stamp);
+            run.seen = now;
+            verdict
+        })
+    }
+
+    /// A tracked run, and whether it has ended. It counts as just used.
+    fn find(&mut self, key: RunKey, now: u64) -> Option<(&mut Run, bool)> {
+        if self.expired_at != now {
+            self.expire(now);
+        }
+        // Most events are of the run that the last one was of, which stands first already.
+        if self.live.peek_mru().is_some_and(|(last, _)| *last == key) {
+            return self.live.iter_mut().next().map(|(_, run)| (&mut **run, false));
+        }
+        let live = self.live.get_mut(&key).map(|run| (&mut **run, false));
+        live.or_else(|| self.ended.get_mut(&key).map(|run| (&mut **run, true)))
+    }
+
+    /// Forgets every run. Repeats of what they were may pass.
+    pub fn forget(&mut self) {
+        self.live.clear();
+        self.ended.clear();
     }
 
     /// A run has ended, or has begun again.

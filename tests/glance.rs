@@ -89,6 +89,40 @@ fn keys_on_either_side_of_the_data_are_seen() {
     let mut shapes: Vec<Shape> = texts.iter().map(|text| agree(text)).collect();
     shapes.dedup();
     assert_eq!(shapes.len(), texts.len(), "different names, different shapes");
+    // Only the usual order makes a form: run, data, seq, ts, outer seq.
+    let has_layout = |text: &&str| event::glance(text.as_bytes(), &filtered()).unwrap().layout.is_some();
+    assert_eq!(texts.iter().map(has_layout).collect::<Vec<_>>(), [false, false, true, true]);
+    let ts_first = r#"{"type":"event","event":"agent","payload":{"runId":"r","stream":"s","data":{},"ts":1,"seq":2},"seq":3}"#;
+    agree(ts_first);
+    assert!(!has_layout(&ts_first));
+}
+
+#[test]
+fn where_an_object_begins_or_ends_is_part_of_the_shape() {
+    let event = |data: &str, behind: &str| {
+        format!(
+            r#"{{"type":"event","event":"agent","payload":{{"runId":"r","stream":"s","data":{data}{behind}"seq":4,"ts":1000}},"seq":9}}"#
+        )
+    };
+    let shapes = [
+        event("{}", ","),
+        event("[]", ","),
+        event("{}", r#","a":[],"#),
+        event("[]", r#","a":{},"#),
+        event(r#"{},"a":1"#, ","),
+    ];
+    for (i, one) in shapes.iter().enumerate() {
+        for other in &shapes[..i] {
+            assert_ne!(agree(one), agree(other), "{one} {other}");
+        }
+    }
+}
+
+#[test]
+fn broken_text_whose_ends_meet_is_looked_at() {
+    for data in ["{", "}", "[", "]", "", "{]", r#"""#, r#"{"}"#] {
+        ends_agree(with_data(data).as_bytes());
+    }
 }
 
 #[test]
@@ -131,6 +165,10 @@ fn where_the_ends_do_not_say_enough_nothing_is_said() {
         (r#"{"type":"event","#, r#"{ "type":"event","#),
         (r#"{"type":"event","#, r#"{"seq":1,"type":"event","#),
         (r#""payload":{"#, r#""payload":[{"#),
+        (r#""payload":{"#, r#""payload":{"seq":-4,"#),
+        (r#""payload":{"#, r#""payload":{"seq":4.5,"#),
+        (r#""payload":{"#, r#""payload":{"ts":"1","#),
+        (r#""payload":{"#, r#""payload":{"x":{},"#),
     ] {
         let other = event.replacen(what, with, 1);
         assert_ne!(other, event, "{what}");
@@ -152,7 +190,8 @@ fn trusting() -> Pump {
     pump
 }
 
-/// A message that says `run`, `seq` at a glance, and is no event of a run: the object behind the payload is not the payload.
+/// A message that says `seq` of the trusted run at a glance, and is no event of a run: the object behind the payload is
+/// not the payload.
 fn lie(seq: u64, outer: u64) -> String {
     format!(
         r#"{{"type":"event","event":"agent","payload":{{"runId":"trusted","stream":"assistant","data":{{}}}},"other":{{"data":{{}},"seq":{seq},"ts":1000}},"seq":{outer}}}"#
@@ -160,45 +199,88 @@ fn lie(seq: u64, outer: u64) -> String {
 }
 
 #[test]
-fn nothing_is_left_out_on_the_word_of_a_glance() {
-    let mut pump = trusting();
-    let lie = lie(10, 11);
-    assert!(whole(&lie).stamp.is_none() && glance(&lie).unwrap().0.stamp.is_some());
-    pump.feed(&text(&lie));
-    assert_eq!(pump.dropped.len(), 0);
-    assert_eq!(texts(&pump.out).last().unwrap(), &lie);
-    assert_eq!((pump.tally.disagreed, pump.tally.unjudged[Unjudged::NoSeq as usize]), (1, 1));
-    // From here on all is read wholly, and judged as before.
-    for seq in [10, 11, 12] {
-        pump.feed(&text(event("trusted", seq).outer(seq)));
+fn no_glance_is_believed_that_says_more_than_that_a_run_goes_on() {
+    // A repeat, stale, far ahead.
+    for seq in [10, 3, 1000] {
+        let mut pump = trusting();
+        let lie = lie(seq, 11);
+        assert!(whole(&lie).stamp.is_none() && glance(&lie).unwrap().0.stamp.is_some());
+        pump.feed(&text(&lie));
+        assert_eq!(texts(&pump.out).last().unwrap(), &lie);
+        assert_eq!((pump.tally.disagreed, pump.tally.unjudged[Unjudged::NoSeq as usize]), (1, 1));
+        // From here on all is read wholly, and judged as by a sieve that has seen nothing before.
+        for seq in [11, 12, 12] {
+            pump.feed(&text(event("trusted", seq).outer(seq)));
+        }
+        assert_eq!((pump.tally.read_whole, pump.tally.read_ends), (8, 6));
+        assert_eq!(pump.tally.judged[Verdict::NewRun as usize], 2);
+        assert_eq!(pump.dropped.len(), 1);
     }
-    assert_eq!(pump.tally.read_ends, 7);
-    assert_eq!(pump.tally.judged[Verdict::Duplicate as usize], 1);
-    assert_eq!(pump.tally.judged[Verdict::InOrder as usize], 11);
 }
 
 #[test]
-fn a_repeat_is_left_out_once_both_readings_say_so() {
-    let mut pump = trusting();
-    pump.feed(&text(event("trusted", 10).outer(10)));
-    assert_eq!(pump.dropped.len(), 1);
-    assert_eq!((pump.tally.read_whole, pump.tally.read_ends, pump.tally.disagreed), (5, 7, 0));
+fn what_a_glance_says_of_anything_but_a_run_that_goes_on_is_read_wholly() {
+    for (event, verdict) in [
+        (event("trusted", 10).outer(10), Verdict::Duplicate),
+        (event("trusted", 3).ts(999).outer(11), Verdict::OutOfOrder),
+        (event("new", 1).outer(11), Verdict::NewRun),
+        (event("trusted", 1000).outer(11), Verdict::Gap),
+        (event("trusted", 1).ts(2000).outer(11), Verdict::Restarted),
+    ] {
+        let mut pump = trusting();
+        let before = pump.tally.judged[verdict as usize];
+        pump.feed(&text(&event));
+        assert_eq!(pump.tally.judged[verdict as usize], before + 1, "{event}");
+        assert_eq!((pump.tally.read_whole, pump.tally.read_ends, pump.tally.disagreed), (5, 6, 0), "{event}");
+    }
 }
 
 #[test]
-fn one_glance_in_256_is_checked() {
+fn one_glance_in_251_is_checked() {
     let mut pump = trusting();
     for seq in 11..=20_000 {
         pump.feed(&text(event("trusted", seq).outer(seq)));
     }
-    assert_eq!(pump.tally.read_whole, 4 + (20_000 - 4) / 256);
+    assert_eq!(pump.tally.read_whole, 4 + (20_000 - 4) / 251);
     let mut pump = trusting();
-    // Ahead of the run, so that none of it would be dropped.
+    // Each the next of its run, so that it is believed.
     for n in 11..300 {
         pump.feed(&text(lie(n, n)));
     }
     assert_eq!(pump.tally.disagreed, 1, "found out");
-    assert!(pump.tally.read_ends <= 256);
+    assert!(pump.tally.read_ends <= 251);
+    // What was misread makes nothing look stale.
+    for seq in 11..20 {
+        pump.feed(&text(event("trusted", seq).outer(300 + seq)));
+    }
+    assert_eq!(pump.dropped.len(), 0);
+}
+
+#[test]
+fn many_shapes_do_not_keep_later_ones_from_being_trusted() {
+    let odd = |n: usize| {
+        let name = format!(r#""odd{n}":{n},"stream""#);
+        event("odd", 1).outer(1).to_string().replacen(r#""stream""#, &name, 1)
+    };
+    let mut pump = Pump::new(rules(Mode::Enforce));
+    (0..40).for_each(|n| pump.feed(&text(odd(n))));
+    for seq in 1..=10 {
+        pump.feed(&text(event("usual", seq).outer(seq)));
+    }
+    assert_eq!(pump.tally.read_ends, 6);
+}
+
+#[test]
+fn runs_whose_ids_no_form_remembers_are_told_apart() {
+    let mut pump = trusting();
+    let long = "x".repeat(600);
+    let of = |run: &str, seqs: std::ops::RangeInclusive<u64>| {
+        seqs.map(|seq| text(event(run, seq).outer(0))).collect::<Vec<_>>().concat()
+    };
+    for events in [of(&long, 1..=1), of("trusted", 11..=20), of(&long, 2..=9), of("trusted", 21..=21)] {
+        pump.feed(&events);
+    }
+    assert_eq!(pump.dropped.len(), 0);
 }
 
 #[test]
@@ -296,9 +378,7 @@ fn a_form_follows_its_run() {
         assert!(form.read(event("first").as_bytes()).unwrap().other_run.is_some());
     }
     // It does not grow with what clients choose.
-    let long = "x".repeat(10_000);
-    form.follow(long.as_bytes());
-    assert!(form.read(event(&long).as_bytes()).unwrap().other_run.is_some());
+    assert_eq!(form.read(event(&"x".repeat(600)).as_bytes()), None);
 }
 
 #[test]
@@ -402,8 +482,9 @@ proptest! {
     /// its own, repeats among them.
     #[test]
     fn a_connection_that_trusts_judges_as_one_that_reads_all(
-        picks in proptest::collection::vec((0..3u8, 0..6usize, 0..40u64, written()), 0..200),
+        picks in proptest::collection::vec((0..4u8, 0..6usize, 0..40u64, written()), 0..200),
     ) {
+        let long = "x".repeat(600);
         let mut pump = trusting();
         let (before, judged) = (pump.dropped.len(), pump.tally.judged);
         let mut ledger = Ledger::new(Order::Stream, 64, u64::MAX);
@@ -413,7 +494,7 @@ proptest! {
             ledger.judge(&whole(&event("trusted", seq).to_string()).stamp.unwrap(), 0);
         }
         for (run, stream, seq, said) in &picks {
-            let run = ["trusted", "other", "a third one"][usize::from(*run)];
+            let run = ["trusted", "other", "a longer id", &long][usize::from(*run)];
             let stream = ["assistant", "tool", "thinking", "item", "usage", "plan"][*stream];
             let text = event(run, *seq).stream(stream).text(said).outer(*seq).to_string();
             let Subject::Event(claim) = event::peek(text.as_bytes(), &filtered()).unwrap().subject else { panic!() };

@@ -2,14 +2,13 @@
 //! behind it, and the cost does not grow with the text.
 //!
 //! The law of this file: a glance may say nothing, and then the text has to be read wholly. Where it says something,
-//! that is what [`super::peek`] says, provided that the text was written by `JSON.stringify` (it is JSON, without
-//! space between the tokens, no object has two members of one name) and that a message of the same [`Shape`]
-//! was read both ways and said the same. Whoever glances sees to that.
+//! that is what [`super::peek`] says, provided that the text is JSON, that no object in it has two members of one name
+//! (both hold for whatever `JSON.stringify` has written), and that no array or object stands behind the payload.
 //!
-//! Why that is enough: going right from the start of JSON text, every token is known for what it is. Going
-//! left from its end too: a document ends outside of any string, and a string that is closed was opened by the
-//! nearest quote that no backslash escapes. What a glance can't know is whether the object whose end it meets
-//! is the payload; the shape says that it was so before, where the same names stood in the same order.
+//! Why: going right from the start of JSON text, every token is known for what it is. Going left from its end too: a
+//! document ends outside of any string, and a string that is closed was opened by the nearest quote that no backslash
+//! escapes. What can't be known is whether the object whose end is met first is the payload. Its [`Shape`] makes
+//! that likely once it is known of a message that was read wholly; whoever glances sees to that, and checks.
 
 use std::ops::Range;
 
@@ -42,8 +41,8 @@ impl Glance<'_> {
     }
 }
 
-/// A hash of the keys at a message's ends, and of where the middle begins and ends among them. Nothing that clients
-/// choose is in it.
+/// A hash of the keys at a message's ends, and of where the middle begins and ends among them. Of a longer key it
+/// takes eight bytes and the length: no key that is looked for is longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shape(u64);
 
@@ -186,6 +185,9 @@ impl<'a> Front<'a> {
         }
         let start = self.at;
         let rest = &self.text[start..];
+        if let Some(b'{' | b'[') = rest.first() {
+            return None;
+        }
         let len = rest.iter().position(|byte| *byte == b',')?;
         self.at += len;
         if let Some((value, digits)) = words::last_number(rest, len)
@@ -244,9 +246,8 @@ impl<'a> Back<'a> {
         let close = self.at;
         let open = words::last_quote_or_slash(self.text, close)?;
         self.at = open;
-        // With a backslash before it, the quote is part of the string.
-        let plain = self.text[open] == b'"' && self.last()? != b'\\';
-        plain.then(|| &self.text[open + 1..close])
+        // A quote with a backslash before it is part of the string; but that is not what is taken next.
+        (self.text[open] == b'"').then(|| &self.text[open + 1..close])
     }
 
     #[inline]
@@ -255,7 +256,7 @@ impl<'a> Back<'a> {
         self.take(b'"')?;
         let name = words::name_before(self.text, self.at)?;
         self.at -= name.len + 1;
-        (self.last()? != b'\\').then_some(name)
+        Some(name)
     }
 
     #[inline]

@@ -31,8 +31,8 @@ pub struct Layout {
 /// The ends of a message.
 #[derive(Debug)]
 pub struct Form {
-    /// Up to the first byte of `data`.
-    front: Vec<u8>,
+    /// Up to the first byte of `data`. With `back`, at most [`MOST`] bytes.
+    front: Box<[u8]>,
     /// Where in it the run's id stands.
     run: Range<usize>,
     /// From the last byte of `data` on.
@@ -58,7 +58,7 @@ pub struct Filled<'a> {
 
 impl Form {
     /// What a form takes at most besides its own size, in bytes: both ends, with the allocator's overhead.
-    pub const BYTES: usize = 2 * (MOST + 16);
+    pub const BYTES: usize = MOST + 2 * 16;
 
     /// The form of a message. None where its ends are too long to be remembered.
     #[must_use]
@@ -66,7 +66,7 @@ impl Form {
         let Layout { run, middle, seq, ts, outer } = layout;
         let behind = |place: &Range<usize>| place.start - middle.end..place.end - middle.end;
         (text.len() - middle.len() <= MOST).then(|| Self {
-            front: text[..middle.start].to_vec(),
+            front: text[..middle.start].into(),
             run: run.clone(),
             back: text[middle.end..].into(),
             seq: behind(seq),
@@ -101,23 +101,25 @@ impl Form {
             return None;
         }
         let end = words::special(text, start);
-        // That begins with a quote: the id ends where it seems to.
-        text[end..].starts_with(&self.front[self.run.end..]).then(|| &text[start..end])
+        let fits = self.front.len() + self.back.len() - self.run.len() + (end - start) <= MOST;
+        // What stands behind an id begins with a quote: it ends where it seems to.
+        (fits && text[end..].starts_with(&self.front[self.run.end..])).then(|| &text[start..end])
     }
 
-    /// From now on, `run` is that of the last message.
+    /// From now on, `run` is that of the last message; it was read by this form.
     pub fn follow(&mut self, run: &[u8]) {
-        if run.len() == self.run.len() {
+        let end = self.run.start + run.len();
+        if end == self.run.end {
             self.front[self.run.clone()].copy_from_slice(run);
-        } else if self.front.len() - self.run.len() + run.len() <= MOST {
-            self.front.splice(self.run.clone(), run.iter().copied());
-            self.run.end = self.run.start + run.len();
+        } else {
+            self.front = [&self.front[..self.run.start], run, &self.front[self.run.end..]].concat().into();
+            self.run.end = end;
         }
     }
 }
 
 /// The number at a text's end, and what stands before it.
-#[inline]
+#[inline(always)]
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
     let (value, digits) = words::last_number(text, text.len())?;
     (value <= MAX_INTEGER).then(|| (value, &text[..text.len() - digits]))

@@ -12,12 +12,12 @@ const ZEROS: u64 = ONES * b'0' as u64;
 #[inline]
 #[must_use]
 pub fn special(text: &[u8], mut at: usize) -> usize {
-    // A borrow marks bytes above a true mark only: the lowest mark is true.
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
+    // Cheaper than `zeros`. A borrow marks bytes above a true mark only: the lowest mark is true.
+    let lowest_zero = |word: u64| word.wrapping_sub(ONES) & !word & TOPS;
     while let Some(chunk) = text[at..].first_chunk::<8>() {
         let word = u64::from_le_bytes(*chunk);
         let below_space = word.wrapping_sub(ONES * 0x20) & !word & TOPS;
-        let found = below_space | zero(word ^ QUOTES) | zero(word ^ SLASHES);
+        let found = below_space | lowest_zero(word ^ QUOTES) | lowest_zero(word ^ SLASHES);
         if found != 0 {
             return at + found.trailing_zeros() as usize / 8;
         }
@@ -117,22 +117,24 @@ pub fn last_number(text: &[u8], end: usize) -> Option<(u64, usize)> {
 fn last_digits(text: &[u8]) -> (u64, usize) {
     let word = match text.last_chunk::<8>() {
         Some(chunk) => u64::from_le_bytes(*chunk),
-        // What is missing before the text's start is no digit.
-        None => text.iter().fold(0, |word, byte| word >> 8 | u64::from(*byte) << 56),
+        None => short_word(text),
     };
     // A digit's value is below 10; adding 0x76 carries into the top bit from 10 on, and no further.
     let values = word ^ ZEROS;
     let others = (((values & !TOPS) + ONES * 0x76) | values) & TOPS;
     let count = others.leading_zeros() as usize / 8;
-    if count == 0 {
-        return (0, 0);
-    }
     // The digits, with zeros for what stands before them; then pairs, fours and eights of them are one number each.
-    let digits = values & (!0 << (64 - 8 * count));
+    let digits = values & u64::MAX.unbounded_shl(64 - 8 * count as u32);
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
     let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
     let eight = fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff;
     (eight, count)
+}
+
+/// A text shorter than a word, above zeros, which are no digits.
+#[cold]
+fn short_word(text: &[u8]) -> u64 {
+    text.iter().fold(0, |word, byte| word >> 8 | u64::from(*byte) << 56)
 }
 
 #[cfg(test)]

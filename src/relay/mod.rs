@@ -154,10 +154,11 @@ impl Relay {
         let (of_client, of_gateway) = std::mem::take(&mut self.early);
         let (_, to_client) = self.client.split();
         let (_, to_gateway) = self.gateway.split();
-        let up = self.up.begin(&of_client, &to_gateway);
-        up.map_err(|broken| broken.whose(Initiator::Client, Initiator::Gateway))?;
+        // A side that has broken is no reason not to hear what it said before.
         let down = self.down.begin(&of_gateway, &to_client);
-        down.map_err(|broken| broken.whose(Initiator::Gateway, Initiator::Client))
+        let up = self.up.begin(&of_client, &to_gateway);
+        down.map_err(|broken| broken.whose(Initiator::Gateway, Initiator::Client))?;
+        up.map_err(|broken| broken.whose(Initiator::Client, Initiator::Gateway))
     }
 
     /// Relays until both sides have ended, one has broken, or the process ends.

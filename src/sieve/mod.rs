@@ -2,7 +2,9 @@
 //!
 //! The law of this file: the sieve cannot fail. What it cannot judge, it forwards as it came; the order of
 //! what it forwards is the order of what arrived; no frame changes its length. How the stream is cut into
-//! windows changes nothing, except that a gathered message may be given up in time ([`Sieve::give_up`]).
+//! windows changes nothing, except that a gathered message may be given up in time ([`Sieve::give_up`]). How much of
+//! a message is read changes nothing either, if it is JSON: of one that is broken in its middle, the outer number may
+//! be moved like any other's.
 
 mod numbering;
 mod reading;
@@ -12,10 +14,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::numbering::{Numbering, Renumber};
-use self::reading::{Reading, Seen};
+use self::reading::{Glimpse, Reading, Seen};
 pub use self::tally::{Tally, Unjudged};
 
 use crate::distinct::Distinct;
+use crate::event::Outer;
 use crate::filter::{Ledger, Order, Verdict};
 use crate::stamp::{RunKey, Secret, Stamp};
 use crate::wire::{self, Head, MAX_HEAD, Opcode, Parse};
@@ -335,17 +338,37 @@ impl Sieve {
     }
 
     fn judge(&mut self, text: &[u8], now: u64) -> Ruling {
-        let mut look = self.reading.look(text, &self.rules, &mut self.tally);
-        let mut judged = self.verdict(&look.seen, now);
-        if look.at_a_glance && matches!(judged, Ok((_, verdict)) if verdict.drops()) {
-            let whole = self.reading.confirm(&look.seen, text, &self.rules, &mut self.tally);
-            if whole != look.seen {
-                // The verdict was to drop, which has changed nothing that another rests on.
-                judged = self.verdict(&whole, now);
-                look.seen = whole;
-            }
+        let glimpse = self.reading.glimpse(text, &self.rules);
+        if let Some(Glimpse { seen, trusted: true, .. }) = &glimpse
+            && let Some(judged) = self.judge_ordinary(seen, now)
+        {
+            self.tally.read_ends += 1;
+            return self.rule(seen.outer.clone(), judged);
         }
-        let mut ruling = Ruling { dropped: None, renumber: None };
+        let whole = Seen::wholly(text, &self.rules);
+        self.tally.read_whole += 1;
+        if let Some(glimpse) = glimpse
+            && !self.reading.check(glimpse, &whole)
+        {
+            self.tally.disagreed += 1;
+            // It may rest on what was misread before; without it, at worst repeats pass.
+            self.ledger.forget();
+        }
+        let judged = whole.subject.map(|stamp| (stamp, self.ledger.judge(&stamp, now)));
+        self.rule(whole.outer, judged)
+    }
+
+    /// Judges what was seen at a glance, if that is to be believed: nothing is left out on its word, no run begins or
+    /// begins again, and none jumps ahead.
+    fn judge_ordinary(&mut self, seen: &Seen, now: u64) -> Option<Judged> {
+        match seen.subject {
+            Ok(stamp) => self.ledger.judge_ordinary(&stamp, now).map(|verdict| Ok((stamp, verdict))),
+            Err(reason) => Some(Err(reason)),
+        }
+    }
+
+    fn rule(&mut self, outer: Option<Outer>, judged: Judged) -> Ruling {
+        let mut dropped = None;
         match judged {
             Ok((stamp, verdict)) => {
                 self.tally.judged[verdict as usize] += 1;
@@ -353,21 +376,14 @@ impl Sieve {
                     self.rules.distinct.add(stamp.run.short());
                 }
                 if verdict.drops() && self.rules.mode == Mode::Enforce {
-                    ruling.dropped = Some(Dropped { verdict, run: stamp.run, seq: stamp.seq });
+                    dropped = Some(Dropped { verdict, run: stamp.run, seq: stamp.seq });
                 }
             }
             Err(reason) => self.count_unjudged(reason),
         }
-        if let Some(outer) = look.seen.outer {
-            ruling.renumber = self.numbering.next(outer, ruling.dropped.is_some());
-            self.tally.rewritten += u32::from(ruling.renumber.is_some());
-        }
-        ruling
-    }
-
-    fn verdict(&mut self, seen: &Seen, now: u64) -> Result<(Stamp, Verdict), Unjudged> {
-        let stamp = seen.subject?;
-        Ok((stamp, self.ledger.judge(&stamp, now)))
+        let renumber = outer.and_then(|outer| self.numbering.next(outer, dropped.is_some()));
+        self.tally.rewritten += u32::from(renumber.is_some());
+        Ruling { dropped, renumber }
     }
 
     fn count_frame(&mut self, head: Head) {
@@ -449,6 +465,9 @@ impl Sieve {
         tally
     }
 }
+
+/// An event and its verdict, or why there is none.
+type Judged = Result<(Stamp, Verdict), Unjudged>;
 
 /// What is done with a message that was read.
 struct Ruling {

@@ -1,21 +1,22 @@
 //! How a connection's messages are read: wholly, until reading their two ends only has earned trust.
 //!
-//! The law of this file: a shape of message is read both ways [`PROOFS`] times before it is read at a glance, and
-//! at one glance in 256 again; if the two ever differ, everything on the connection is read wholly from then on.
-//! Whoever leaves a message out reads it wholly first ([`Reading::confirm`]). What has the form of an earlier message that
-//! was read at a glance is read by that.
+//! The law of this file: a shape of message is read both ways [`PROOFS`] times before it is read at a glance, and at one
+//! glance in [`PERIOD`] again; if the two ever differ, everything on the connection is read wholly from then on. What
+//! has the form of an earlier message that was read at a glance is read by that. Nothing is left out, nor any run begun, on the word of a
+//! glance: see [`super::Sieve`].
 
 use super::Rules;
-use super::tally::{Tally, Unjudged};
+use super::tally::Unjudged;
 use crate::event::{self, Form, Layout, Outer, Shape, Sighting, Subject};
 use crate::json::Str;
 use crate::stamp::{Secret, Stamp};
 
 /// Times that both readings must have agreed about a shape.
 const PROOFS: u8 = 4;
-/// Shapes that are told apart; messages of any other are read wholly. Recorded gateways use about six.
+/// A prime, so that what recurs in a connection's messages does not recur at the glances that are checked.
+const PERIOD: u8 = 251;
+/// Shapes that are told apart. Recorded gateways use about six.
 const SHAPES: usize = 12;
-
 /// Forms that are remembered: of the streams of the runs that go on at one time.
 const FORMS: usize = 4;
 /// Once there are so many, one in so many messages of another form displaces the one that was used least lately.
@@ -39,7 +40,8 @@ impl Seen {
         Self { outer: sighting.outer, subject }
     }
 
-    fn wholly(text: &[u8], rules: &Rules) -> Self {
+    /// What all of a text says.
+    pub(super) fn wholly(text: &[u8], rules: &Rules) -> Self {
         match event::peek(text, &rules.events) {
             Ok(sighting) => Self::new(sighting, rules),
             Err(_) => Self { outer: None, subject: Err(Unjudged::Malformed) },
@@ -53,55 +55,56 @@ pub(super) struct Reading {
     /// The first `known` are in use: how often a shape was proved, at most [`PROOFS`].
     shapes: [(Shape, u8); SHAPES],
     known: u8,
-    since_sample: u8,
+    /// Glances since one was checked, `0 <= unchecked < PERIOD`.
+    unchecked: u8,
     /// The two readings have differed.
     disproved: bool,
     forms: Forms,
 }
 
-/// What was seen of a text.
-pub(super) struct Look {
+/// What the two ends of a text say.
+pub(super) struct Glimpse {
     pub(super) seen: Seen,
-    /// Of its two ends only.
-    pub(super) at_a_glance: bool,
+    /// It may be believed this time.
+    pub(super) trusted: bool,
+    /// The shape, where it is still to be proved.
+    unproved: Option<Shape>,
 }
 
 impl Reading {
     /// What it takes at most besides its own size, in bytes.
     pub(super) const BYTES: usize = FORMS * (size_of::<(Form, Stamp)>() + Form::BYTES) + 16;
 
-    /// Reads a text as far as it takes.
-    pub(super) fn look(&mut self, text: &[u8], rules: &Rules, tally: &mut Tally) -> Look {
-        let glance = if self.disproved { None } else { self.glance(text, rules) };
-        let seen = match glance {
-            None => {
-                tally.read_whole += 1;
-                Seen::wholly(text, rules)
-            }
-            Some((seen, None)) if !self.is_sampled() => {
-                tally.read_ends += 1;
-                return Look { seen, at_a_glance: true };
-            }
-            Some((seen, unproved)) => {
-                let whole = self.confirm(&seen, text, rules, tally);
-                if let Some(shape) = unproved.filter(|_| whole == seen) {
-                    self.prove(shape);
-                }
-                whole
-            }
-        };
-        Look { seen, at_a_glance: false }
+    /// Reads the two ends of a text, if they are all that is needed.
+    pub(super) fn glimpse(&mut self, text: &[u8], rules: &Rules) -> Option<Glimpse> {
+        if self.disproved {
+            return None;
+        }
+        if let Some((stamp, outer)) = self.forms.read(text, &rules.secret) {
+            let seen = Seen { outer: Some(outer), subject: Ok(stamp) };
+            return Some(Glimpse { seen, trusted: self.is_trusted(), unproved: None });
+        }
+        let glance = event::glance(text, &rules.events)?;
+        let seen = Seen::new(glance.sighting, rules);
+        if !self.shapes[..usize::from(self.known)].contains(&(glance.shape, PROOFS)) {
+            return Some(Glimpse { seen, trusted: false, unproved: Some(glance.shape) });
+        }
+        if let (Some(layout), Ok(stamp)) = (glance.layout, seen.subject) {
+            self.forms.learn(text, &layout, stamp);
+        }
+        Some(Glimpse { seen, trusted: self.is_trusted(), unproved: None })
     }
 
-    /// Reads a text wholly, of which something was seen at a glance.
-    pub(super) fn confirm(&mut self, seen: &Seen, text: &[u8], rules: &Rules, tally: &mut Tally) -> Seen {
-        tally.read_whole += 1;
-        let whole = Seen::wholly(text, rules);
-        if whole != *seen {
+    /// Takes note of what all of a text says of which a glimpse was caught; whether it is the same.
+    pub(super) fn check(&mut self, glimpse: Glimpse, whole: &Seen) -> bool {
+        if glimpse.seen != *whole {
             *self = Self { disproved: true, ..Self::default() };
-            tally.disagreed += 1;
+            return false;
         }
-        whole
+        if let Some(shape) = glimpse.unproved {
+            self.prove(shape);
+        }
+        true
     }
 
     /// Gives back the memory that only messages of known forms are worth.
@@ -109,29 +112,9 @@ impl Reading {
         self.forms = Forms::default();
     }
 
-    /// What the ends of a text say, and its shape if that is still to be proved.
-    fn glance(&mut self, text: &[u8], rules: &Rules) -> Option<(Seen, Option<Shape>)> {
-        if let Some(seen) = self.forms.read(text, &rules.secret) {
-            return Some((seen, None));
-        }
-        let glance = event::glance(text, &rules.events)?;
-        let seen = Seen::new(glance.sighting, rules);
-        if !self.is_proved(glance.shape) {
-            return Some((seen, Some(glance.shape)));
-        }
-        if let (Some(layout), Ok(stamp)) = (glance.layout, seen.subject) {
-            self.forms.learn(text, &layout, stamp);
-        }
-        Some((seen, None))
-    }
-
-    fn is_sampled(&mut self) -> bool {
-        self.since_sample = self.since_sample.wrapping_add(1);
-        self.since_sample == 0
-    }
-
-    fn is_proved(&self, shape: Shape) -> bool {
-        self.shapes[..usize::from(self.known)].contains(&(shape, PROOFS))
+    fn is_trusted(&mut self) -> bool {
+        self.unchecked = (self.unchecked + 1) % PERIOD;
+        self.unchecked != 0
     }
 
     fn prove(&mut self, shape: Shape) {
@@ -141,45 +124,44 @@ impl Reading {
         } else if known < SHAPES {
             self.shapes[known] = (shape, 1);
             self.known += 1;
+        } else if let Some(least) = self.shapes.iter_mut().min_by_key(|(_, proofs)| *proofs) {
+            *least = (shape, 1);
         }
     }
 }
 
-/// The forms of messages that were read at a glance, the last used first, with the last message of each.
+/// The forms of messages that were read at a glance, the last used first, each with what its last message said.
 #[derive(Default)]
 struct Forms {
     known: Vec<(Form, Stamp)>,
-    displaced: u8,
+    passed_over: u8,
 }
 
 impl Forms {
-    #[inline]
-    fn read(&mut self, text: &[u8], secret: &Secret) -> Option<Seen> {
+    fn read(&mut self, text: &[u8], secret: &Secret) -> Option<(Stamp, Outer)> {
         let (place, filled) =
             self.known.iter().enumerate().find_map(|(i, (form, _))| Some((i, form.read(text)?)))?;
         if place > 0 {
             self.known[..=place].rotate_right(1);
         }
-        let (form, like) = &mut self.known[0];
+        let (form, last) = &mut self.known[0];
         if let Some(id) = filled.other_run {
             form.follow(id);
-            like.run = secret.run(Str::unescaped(id));
+            last.run = secret.run(Str::unescaped(id));
         }
-        let stamp = like.with(filled.seq, filled.ts, secret);
-        Some(Seen { outer: Some(filled.outer), subject: Ok(stamp) })
+        Some((last.with(filled.seq, filled.ts, secret), filled.outer))
     }
 
     fn learn(&mut self, text: &[u8], layout: &Layout, stamp: Stamp) {
         if self.known.len() == FORMS {
-            self.displaced = (self.displaced + 1) % RELUCTANCE;
-            if self.displaced != 0 {
+            self.passed_over = (self.passed_over + 1) % RELUCTANCE;
+            if self.passed_over != 0 {
                 return;
             }
-            self.known.pop();
         }
-        if let Some(form) = Form::of(text, layout) {
-            self.known.reserve_exact(1);
-            self.known.insert(0, (form, stamp));
-        }
+        let Some(form) = Form::of(text, layout) else { return };
+        self.known.truncate(FORMS - 1);
+        self.known.reserve_exact(1);
+        self.known.insert(0, (form, stamp));
     }
 }

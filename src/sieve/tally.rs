@@ -64,9 +64,9 @@ pub struct Tally {
     pub frames: [u32; Opcode::ALL.len()],
     /// Frames whose outer `seq` was rewritten.
     pub rewritten: u32,
-    /// Messages that were read wholly.
+    /// Messages that were read wholly; with `read_ends`, all that were read.
     pub read_whole: u32,
-    /// Messages of which the two ends were read.
+    /// Messages of which only the two ends were read.
     pub read_ends: u32,
     /// Messages of which both were read, and differed.
     pub disagreed: u32,
