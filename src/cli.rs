@@ -1,6 +1,7 @@
 //! What the command line asks for, and the exit code for how it went.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,10 +9,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
 use crate::config::{self, BadSetting, Config, Values};
-use crate::{demo, telemetry};
+use crate::{demo, healthcheck, telemetry};
 
 /// The demo's proof did not hold, or the demo broke.
 const DEMO_FAILED: u8 = 1;
+/// The seqgate that was asked is not ready (Docker: unhealthy).
+const NOT_READY: u8 = 1;
 /// A setting or the command line can't be used (sysexits: EX_USAGE).
 const USAGE: u8 = 64;
 /// seqgate could not start (sysexits: EX_OSERR).
@@ -25,6 +28,8 @@ pub enum Command {
     Run(Config),
     /// Print the settings.
     Check(Config, Box<Values>),
+    /// Ask the seqgate with this admin address whether it is ready.
+    Healthcheck(SocketAddr),
     /// Show the main job at work for so long.
     Demo(Duration),
     /// Print this text.
@@ -60,6 +65,9 @@ impl Command {
             Some("check") => {
                 let values = values(environment, flags)?;
                 Ok(Self::Check(Config::new(&values)?, Box::new(values)))
+            }
+            Some("healthcheck") => {
+                Config::new(&values(environment, flags)?).map(|config| Self::Healthcheck(config.admin_listen))
             }
             Some("demo") => demo_time(flags).map(Self::Demo),
             Some("help") => Ok(Self::Print(help())),
@@ -120,6 +128,7 @@ fn help() -> String {
         "seqgate {}: a transparent sidecar in front of an OpenClaw gateway\n\n\
          seqgate [run] [FLAGS]    be the sidecar\n\
          seqgate check [FLAGS]    print the settings, where each came from, and the memory they promise\n\
+         seqgate healthcheck      ask the sidecar that has these settings whether it is ready\n\
          seqgate demo [--for 15s] show the main job at work, with a gateway and a client of its own\n\
          seqgate --help, --version\n\n\
          Settings, as environment variables or flags (a flag wins):\n{}",
@@ -136,6 +145,7 @@ pub fn main(
     match Command::new(arguments, environment) {
         Ok(Command::Run(config)) => run(config),
         Ok(Command::Check(config, values)) => print(&check(&config, &values)),
+        Ok(Command::Healthcheck(admin)) => check_health(admin),
         Ok(Command::Demo(time)) => show_demo(time),
         Ok(Command::Print(text)) => print(&text),
         Err(error) => fail(USAGE, &error),
@@ -160,6 +170,15 @@ fn run(config: Config) -> ExitCode {
         tracing::info!("memory: {bound}");
         app.run(first_signal(signals)).await;
         Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn check_health(admin: SocketAddr) -> ExitCode {
+    on_runtime(async {
+        Ok(match healthcheck::ask(admin).await {
+            Ok(()) => print("ready"),
+            Err(reason) => fail(NOT_READY, &format!("not ready: {reason}")),
+        })
     })
 }
 

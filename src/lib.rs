@@ -8,7 +8,7 @@
 //! 1. Observing: [`roster`], [`metrics`], [`journal`], [`telemetry`], [`drain`].
 //! 2. The data path: [`socket`], [`relay`].
 //! 3. Doors: [`upstream`], [`front`], [`admin`].
-//! 4. Assembly: [`config`], [`app`], [`demo`], [`cli`].
+//! 4. Assembly: [`config`], [`app`], [`healthcheck`], [`demo`], [`cli`].
 
 pub mod admin;
 pub mod app;
@@ -20,6 +20,7 @@ pub mod drain;
 pub mod event;
 pub mod filter;
 pub mod front;
+pub mod healthcheck;
 pub mod journal;
 pub mod json;
 pub mod metrics;

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The map of `src/lib.rs`, lowest layer first.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "wire",
     "json",
     "event",
@@ -27,6 +27,7 @@ const ORDER: [&str; 21] = [
     "admin",
     "config",
     "app",
+    "healthcheck",
     "demo",
     "cli",
 ];
