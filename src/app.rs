@@ -81,7 +81,8 @@ impl App {
             distinct: Distinct::default(),
         });
         let roster = Arc::new(Roster::default());
-        let metrics = Metrics::new(Arc::clone(&rules), Arc::clone(&roster)).map_err(StartError::Metrics)?;
+        let metrics = Metrics::new(Arc::clone(&rules), Arc::clone(&roster), config.max_connections)
+            .map_err(StartError::Metrics)?;
         let (clients, listen) = bind("SEQGATE_LISTEN", config.listen).await?;
         let (operators, admin) = bind("SEQGATE_ADMIN_LISTEN", config.admin_listen).await?;
         let context = Arc::new(Context {
@@ -112,7 +113,7 @@ impl App {
         let drain = Arc::new(Drain::default());
         let Config { upstream, connect_timeout, drain_timeout, .. } = self.config.clone();
         let metrics = Arc::clone(&self.context.metrics);
-        let admin = Arc::new(Admin::new(metrics, Arc::clone(&drain), upstream.clone(), connect_timeout));
+        let admin = Arc::new(Admin::new(Arc::clone(&metrics), Arc::clone(&drain), upstream.clone(), connect_timeout));
         let admin = tokio::spawn(admin.serve(self.operators));
         let settings = Settings {
             upstream,
@@ -130,6 +131,7 @@ impl App {
         shutdown.await;
         tracing::info!(?drain_timeout, "draining: no new connections");
         drain.advance(Phase::Draining);
+        metrics.drains();
         if timeout(drain_timeout, drain.all_gone()).await.is_err() {
             tracing::info!("closing the connections that are left");
             drain.advance(Phase::Closing);

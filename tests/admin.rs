@@ -39,6 +39,8 @@ fn zeros() -> Vec<String> {
         "runs_tracked_largest_connection",
         "run_table_bytes",
         "runs_evicted_then_seen_total",
+        "clients",
+        "draining",
         "runs_started_total",
         "runs_restarted_total",
         "readings_disagreed_total",
@@ -76,6 +78,7 @@ fn zeros() -> Vec<String> {
         "upstream_bad_answer",
     ];
     family("connections_rejected_total", &label("reason", &reasons));
+    family("upgrades_refused_total", &label("code", &["401", "403", "404", "429", "503", "other"]));
     for initiator in ["client", "gateway", "seqgate"] {
         let labels: Vec<_> =
             CLOSE_CODES.iter().map(|c| format!("initiator=\"{initiator}\",code=\"{c}\"")).collect();
@@ -103,6 +106,7 @@ async fn every_series_is_there_at_zero_from_the_start() {
         assert_eq!(metric_in(&page, &name), Some(0.0), "{name}");
     }
     assert_eq!(metric_in(&page, "seqgate_runs_capacity_per_connection"), Some(77.0));
+    assert_eq!(metric_in(&page, "seqgate_clients_limit"), Some(512.0));
     let version = format!("seqgate_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(metric_in(&page, &version), Some(1.0));
     for name in [
@@ -187,6 +191,36 @@ async fn the_gauges_follow_the_runs_of_all_connections() {
     seqgate.metric_becomes("seqgate_run_table_bytes", 0.0).await;
     seqgate.metric_becomes(r#"seqgate_connections{kind="gateway"}"#, 0.0).await;
     seqgate.metric_becomes("seqgate_connection_duration_seconds_count", 2.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_all_kinds_are_counted_while_they_are_there_and_so_is_the_drain() {
+    let (house, mut seqgate) = house(&[("drain-timeout", "1h")]).await;
+    let relayed = websocket(&seqgate, &house, "/").await;
+    let idle = seqgate.connect().await;
+    seqgate.metric_becomes("seqgate_clients", 2.0).await;
+    drop(idle);
+    seqgate.metric_becomes("seqgate_clients", 1.0).await;
+    seqgate.stop();
+    seqgate.metric_becomes("seqgate_draining", 1.0).await;
+    drop(relayed);
+    seqgate.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upgrades_that_the_gateway_refuses_are_counted_by_status() {
+    let (house, seqgate) = house(&[]).await;
+    for (status, label) in [(403, "403"), (403, "403"), (429, "429"), (418, "other")] {
+        let mut client = seqgate.connect().await;
+        client.send(net::handshake("/")).await;
+        let mut gateway = house.accept().await;
+        gateway.head().await;
+        gateway.send(format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n")).await;
+        assert_eq!(client.answer().await.status, status);
+        assert!(seqgate.metric(&format!("seqgate_upgrades_refused_total{{code=\"{label}\"}}")).await > 0.0);
+    }
+    assert_eq!(seqgate.metric(r#"seqgate_upgrades_refused_total{code="403"}"#).await, 2.0);
+    assert_eq!(seqgate.metric(r#"seqgate_upgrades_refused_total{code="503"}"#).await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

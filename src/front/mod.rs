@@ -173,6 +173,7 @@ impl Front {
         draining: Draining,
         _permit: OwnedSemaphorePermit,
     ) {
+        let _seat = self.relay.metrics.seat();
         let visit = Arc::new(Visit::default());
         let guest = Arc::new(Guest {
             peer: peer.ip(),

@@ -72,6 +72,7 @@ async fn ask(
     let response = line.sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
     let mut response = lawful(response, Asked::Upgrade)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        front.relay.metrics.refused(response.status().as_u16());
         return Ok(answer(front, guest, line, Keep::No, response));
     }
     let gateway = hyper::upgrade::on(&mut response).await.map_err(|error| unanswered(guest, &error))?;

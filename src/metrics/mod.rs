@@ -1,109 +1,24 @@
 //! What Prometheus is told: every series exists from the start, every label is from a closed set, and no run
 //! id is ever among them.
 
+mod labels;
+mod maker;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Counter, CounterVec, Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, CounterVec, Encoder, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder,
 };
+
+pub use self::labels::{Class, Direction, Initiator, Kind, Label, Refused, Rejection};
+use self::maker::{Maker, each, options};
 
 use crate::filter::{Ledger, Verdict};
 use crate::roster::Roster;
 use crate::sieve::{Mode, Rules, Tally, Unjudged};
 use crate::wire::Opcode;
-
-/// A closed set of label values.
-pub trait Label: Copy + 'static {
-    /// Every value, in the order of [`Label::index`].
-    const ALL: &'static [Self];
-    /// The place in [`Label::ALL`].
-    fn index(self) -> usize;
-    /// The label's text.
-    fn name(self) -> &'static str;
-}
-
-macro_rules! labels {
-    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $type { $($(#[$variant_doc])* $variant),* }
-        impl Label for $type {
-            const ALL: &'static [Self] = &[$(Self::$variant),*];
-            fn index(self) -> usize { self as usize }
-            fn name(self) -> &'static str { match self { $(Self::$variant => $name),* } }
-        }
-    };
-}
-
-labels! {
-    /// What a connection became.
-    Kind {
-        /// A WebSocket of the control plane: judged.
-        Gateway = "gateway",
-        /// Any other upgrade: never judged.
-        Tunnel = "tunnel",
-    }
-}
-labels! {
-    /// A direction of a relay.
-    Direction {
-        /// From the client.
-        ToGateway = "to_gateway",
-        /// From the gateway.
-        ToClient = "to_client",
-    }
-}
-labels! {
-    /// Who ended a relay.
-    Initiator {
-        /// The client.
-        Client = "client",
-        /// The gateway.
-        Gateway = "gateway",
-        /// seqgate itself, when it drains.
-        Seqgate = "seqgate",
-    }
-}
-labels! {
-    /// Why a client was turned away by seqgate itself.
-    Rejection {
-        /// As many connections as allowed.
-        Limit = "limit",
-        /// A request that two parsers could read differently.
-        BadRequest = "bad_request",
-        /// A request head larger than the limit.
-        HeaderTooLarge = "header_too_large",
-        /// A request head that did not come in time.
-        HeaderTimeout = "header_timeout",
-        /// The gateway did not accept the connection.
-        Unreachable = "upstream_unreachable",
-        /// The gateway did not accept the connection in time.
-        ConnectTimeout = "upstream_timeout",
-        /// The gateway closed or answered what is not HTTP.
-        BadGateway = "upstream_bad_answer",
-    }
-}
-labels! {
-    /// The class of an HTTP status.
-    Class {
-        /// 1xx, that is 101.
-        Informational = "1xx",
-        /// 2xx.
-        Success = "2xx",
-        /// 3xx.
-        Redirection = "3xx",
-        /// 4xx.
-        ClientError = "4xx",
-        /// 5xx.
-        ServerError = "5xx",
-        /// The client left before there was an answer.
-        Canceled = "canceled",
-    }
-}
 
 /// Close codes with a label of their own; `other` stands for the rest.
 const CLOSE_CODES: [u16; 17] =
@@ -141,6 +56,9 @@ pub struct Metrics {
     connections: Vec<IntGauge>,
     connections_total: Vec<IntCounter>,
     rejected: Vec<IntCounter>,
+    refused: Vec<IntCounter>,
+    clients: IntGauge,
+    draining: IntGauge,
     closes: Vec<Vec<IntCounter>>,
     frames: Vec<IntCounter>,
     bytes: Vec<IntCounter>,
@@ -156,7 +74,7 @@ impl Metrics {
     ///
     /// # Errors
     /// Two series of one name: a mistake in this file.
-    pub fn new(rules: Arc<Rules>, roster: Arc<Roster>) -> prometheus::Result<Self> {
+    pub fn new(rules: Arc<Rules>, roster: Arc<Roster>, max_clients: usize) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let make = Maker(&registry);
         let events = make.counters(
@@ -183,7 +101,9 @@ impl Metrics {
         let build = make.gauges("build_info", "Always 1; the version is in the label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         make.gauge("runs_capacity_per_connection", "Runs that one connection can track at most.")?
-            .set(rules.runs.try_into().unwrap_or(i64::MAX));
+            .set(clamp(rules.runs));
+        make.gauge("clients_limit", "Client connections that may be open at one time.")?
+            .set(clamp(max_clients));
         make.register(ProcessCollector::for_self())?;
         Ok(Self {
             runs_tracked: make.gauge("runs_tracked", "Runs tracked now, all connections together.")?,
@@ -241,6 +161,13 @@ impl Metrics {
                 "Clients that seqgate itself turned away, by reason.",
                 "reason",
             )?,
+            refused: make.family::<Refused>(
+                "upgrades_refused_total",
+                "Upgrades that the gateway refused, by its status.",
+                "code",
+            )?,
+            clients: make.gauge("clients", "Client connections of all kinds that are open now.")?,
+            draining: make.gauge("draining", "1 from the signal to stop on, otherwise 0.")?,
             closes: Initiator::ALL
                 .iter()
                 .map(|who| {
@@ -292,7 +219,6 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> Vec<u8> {
         let (runs, most) = self.roster.runs();
-        let clamp = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.runs_tracked.set(clamp(runs));
         self.runs_tracked_largest.set(clamp(most));
         self.run_table_bytes.set(clamp(runs.saturating_mul(Ledger::RUN_BYTES)));
@@ -336,6 +262,30 @@ impl Metrics {
         }
     }
 
+    /// What has been counted so far, for whoever looks on.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let counted = |verdict: Verdict| {
+            let would = self.would_drop[verdict as usize].as_ref().map_or(0, IntCounter::get);
+            self.judged[verdict as usize].get() + would
+        };
+        let (runs, largest) = self.roster.runs();
+        Totals {
+            forwarded: Verdict::ALL.iter().filter(|v| !v.drops()).map(|v| counted(*v)).sum(),
+            unjudged: self.unjudged.iter().map(IntCounter::get).sum(),
+            duplicate: counted(Verdict::Duplicate),
+            out_of_order: counted(Verdict::OutOfOrder),
+            evicted_live: self.evicted[0].get(),
+            returned: self.returned.get(),
+            forbidden: self.refused[Refused::Forbidden.index()].get(),
+            turned_away: self.rejected[Rejection::Limit.index()].get(),
+            clients: self.clients.get().unsigned_abs(),
+            runs: runs as u64,
+            largest: largest as u64,
+            distinct: self.rules.distinct.estimate().round() as u64,
+        }
+    }
+
     /// Bytes that were read from a side.
     pub fn bytes(&self, direction: Direction, n: u64) {
         self.bytes[direction.index()].inc_by(n);
@@ -349,6 +299,23 @@ impl Metrics {
     /// A client was turned away.
     pub fn reject(&self, reason: Rejection) {
         self.rejected[reason.index()].inc();
+    }
+
+    /// The gateway refused an upgrade.
+    pub fn refused(&self, status: u16) {
+        self.refused[Refused::with(status).index()].inc();
+    }
+
+    /// A client has come; it is counted until the seat is dropped.
+    #[must_use]
+    pub fn seat(&self) -> Seat {
+        self.clients.inc();
+        Seat(self.clients.clone())
+    }
+
+    /// The process drains from now on.
+    pub fn drains(&self) {
+        self.draining.set(1);
     }
 
     /// A request was answered.
@@ -375,59 +342,41 @@ impl Metrics {
     }
 }
 
+/// Some of the series at one moment. Repeats count as such whether they were dropped or, while observing, passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named like their series")]
+pub struct Totals {
+    /// Judged and passed on as new.
+    pub forwarded: u64,
+    pub unjudged: u64,
+    pub duplicate: u64,
+    pub out_of_order: u64,
+    pub evicted_live: u64,
+    pub returned: u64,
+    /// Upgrades that the gateway refused with 403.
+    pub forbidden: u64,
+    /// Clients for which there was no room.
+    pub turned_away: u64,
+    pub clients: u64,
+    pub runs: u64,
+    /// Runs of the connection that tracks most.
+    pub largest: u64,
+    pub distinct: u64,
+}
+
+/// A client's place among those that are open now.
+pub struct Seat(IntGauge);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn clamp(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
 fn seen(counts: &[u32]) -> impl Iterator<Item = (usize, u64)> {
     counts.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (i, u64::from(*n)))
-}
-
-fn each<L: Label, T>(make: impl Fn(&'static str) -> T) -> Vec<T> {
-    L::ALL.iter().map(|label| make(label.name())).collect()
-}
-
-fn options(name: &str, help: &str) -> Opts {
-    Opts::new(format!("seqgate_{name}"), help)
-}
-
-struct Maker<'a>(&'a Registry);
-
-impl Maker<'_> {
-    fn register(&self, collector: impl Collector + 'static) -> prometheus::Result<()> {
-        self.0.register(Box::new(collector))
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        let gauge = IntGauge::with_opts(options(name, help))?;
-        self.register(gauge.clone())?;
-        Ok(gauge)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-        let gauges = IntGaugeVec::new(options(name, help), labels)?;
-        self.register(gauges.clone())?;
-        Ok(gauges)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        let counter = IntCounter::with_opts(options(name, help))?;
-        self.register(counter.clone())?;
-        Ok(counter)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-        let counters = IntCounterVec::new(options(name, help), labels)?;
-        self.register(counters.clone())?;
-        Ok(counters)
-    }
-
-    /// A counter for each value of a label.
-    fn family<L: Label>(&self, name: &str, help: &str, label: &str) -> prometheus::Result<Vec<IntCounter>> {
-        let counters = self.counters(name, help, &[label])?;
-        Ok(each::<L, _>(|value| counters.with_label_values(&[value])))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
-        let common = options(name, help);
-        let histogram = Histogram::with_opts(HistogramOpts::from(common).buckets(buckets.to_vec()))?;
-        self.register(histogram.clone())?;
-        Ok(histogram)
-    }
 }
