@@ -1,4 +1,4 @@
-//! The side door: metrics and health, on a listener of its own.
+//! The side door: metrics, health and the status page, on a listener of its own.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,6 +18,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use crate::drain::{Drain, Phase};
 use crate::metrics::Metrics;
+use crate::status::Status;
 use crate::upstream::{self, Upstream};
 
 /// Connections at one time; scrapes and probes need a few.
@@ -34,12 +38,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
 
-const INDEX: &str = "seqgate\n\n/metrics  Prometheus metrics\n/livez    is the process alive\n/readyz   does the gateway accept connections, and may clients come\n";
+const INDEX: &str = "seqgate\n\n/            the status page\n/api/status  the same as JSON\n/metrics     Prometheus metrics\n/livez       is the process alive\n/readyz      does the gateway accept connections, and may clients come\n";
 
 /// What the side door shows.
 pub struct Admin {
     metrics: Arc<Metrics>,
+    status: Arc<Status>,
     drain: Arc<Drain>,
     upstream: Upstream,
     connect_timeout: Duration,
@@ -51,12 +57,14 @@ impl Admin {
     #[must_use]
     pub fn new(
         metrics: Arc<Metrics>,
+        status: Arc<Status>,
         drain: Arc<Drain>,
         upstream: Upstream,
         connect_timeout: Duration,
     ) -> Self {
         Self {
             metrics,
+            status,
             drain,
             upstream,
             connect_timeout: connect_timeout.min(PROBE_TIMEOUT),
@@ -97,7 +105,11 @@ impl Admin {
             return response;
         }
         match request.uri().path() {
-            "/" => text(StatusCode::OK, TEXT, INDEX),
+            "/" => self.page().await,
+            "/api/status" => {
+                let report = self.status.report(self.reachable().await).json();
+                text(StatusCode::OK, JSON, format!("{report}\n"))
+            }
             "/metrics" => text(StatusCode::OK, prometheus::TEXT_FORMAT, self.metrics.render()),
             "/livez" => text(StatusCode::OK, JSON, "{\"alive\":true}\n"),
             "/readyz" => match self.readiness().await {
@@ -112,6 +124,29 @@ impl Admin {
         }
     }
 
+    /// The status page: what it brings along may run and nothing else, and it may ask nobody but this server.
+    async fn page(&self) -> Response<Full<Bytes>> {
+        let mut random = [0; 16];
+        if let Err(error) = getrandom::fill(&mut random) {
+            let line = format!("the system gives no random numbers: {error}\n");
+            return text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, line);
+        }
+        let nonce = format!("{:032x}", u128::from_ne_bytes(random));
+        let page = self.status.report(self.reachable().await).html(&nonce);
+        let mut response = text(StatusCode::OK, HTML, page);
+        let policy = format!(
+            "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; \
+             connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        );
+        let headers = response.headers_mut();
+        // Hex digits are always a lawful value.
+        if let Ok(policy) = HeaderValue::try_from(policy) {
+            headers.insert(CONTENT_SECURITY_POLICY, policy);
+        }
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        response
+    }
+
     /// Whether clients may come, and if not, why.
     async fn readiness(&self) -> Result<(), String> {
         match self.drain.phase() {
@@ -119,6 +154,11 @@ impl Admin {
             Phase::Draining | Phase::Closing => return Err("draining".to_owned()),
             Phase::Serving => {}
         }
+        self.reachable().await
+    }
+
+    /// Whether the gateway accepts connections, and if not, why.
+    async fn reachable(&self) -> Result<(), String> {
         // Held while probing: many who ask at once share one probe.
         let mut probed = self.probed.lock().await;
         if let Some((at, result)) = &*probed
@@ -140,5 +180,6 @@ fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

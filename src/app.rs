@@ -20,6 +20,7 @@ use crate::relay::{self, Context};
 use crate::roster::Roster;
 use crate::sieve::Rules;
 use crate::stamp::Secret;
+use crate::status::{Facts, Status};
 
 /// A seqgate whose listeners are bound.
 pub struct App {
@@ -107,14 +108,31 @@ impl App {
         Arc::clone(&self.context.journal)
     }
 
+    fn status(&self, drain: &Arc<Drain>) -> Status {
+        let Config { upstream, mode, runs_per_connection, max_connections, .. } = &self.config;
+        let settings = self.config.effective.iter();
+        let facts = Facts {
+            gateway: upstream.to_string(),
+            mode: *mode,
+            capacity: *runs_per_connection,
+            max_clients: *max_connections,
+            settings: settings.map(|(n, v, source)| [n.clone(), v.clone(), source.to_string()]).collect(),
+        };
+        let Context { metrics, roster, journal, .. } = self.context.as_ref();
+        Status::new(facts, Arc::clone(metrics), Arc::clone(roster), Arc::clone(journal), Arc::clone(drain))
+    }
+
     /// Serves until `shutdown` resolves, then drains: no new connections; live ones may end by themselves until
     /// the drain timeout; then they are told to go.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let drain = Arc::new(Drain::default());
         let Config { upstream, connect_timeout, drain_timeout, .. } = self.config.clone();
         let metrics = Arc::clone(&self.context.metrics);
-        let admin = Arc::new(Admin::new(Arc::clone(&metrics), Arc::clone(&drain), upstream.clone(), connect_timeout));
-        let admin = tokio::spawn(admin.serve(self.operators));
+        let status = Arc::new(self.status(&drain));
+        let watch = tokio::spawn(Arc::clone(&status).watch());
+        let admin =
+            Admin::new(Arc::clone(&metrics), status, Arc::clone(&drain), upstream.clone(), connect_timeout);
+        let admin = tokio::spawn(Arc::new(admin).serve(self.operators));
         let settings = Settings {
             upstream,
             max_connections: self.config.max_connections,
@@ -140,6 +158,7 @@ impl App {
             }
         }
         admin.abort();
+        watch.abort();
         tracing::info!("stopped");
     }
 }

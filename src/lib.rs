@@ -7,7 +7,7 @@
 //!    out).
 //! 1. Observing: [`roster`], [`metrics`], [`journal`], [`telemetry`], [`drain`].
 //! 2. The data path: [`socket`], [`relay`].
-//! 3. Doors: [`upstream`], [`front`], [`admin`].
+//! 3. Doors: [`upstream`], [`front`], [`status`], [`admin`].
 //! 4. Assembly: [`config`], [`app`], [`healthcheck`], [`demo`], [`cli`].
 
 pub mod admin;
@@ -29,6 +29,7 @@ pub mod roster;
 pub mod sieve;
 pub mod socket;
 pub mod stamp;
+pub mod status;
 pub mod telemetry;
 pub mod upstream;
 pub mod wire;

@@ -56,6 +56,16 @@ impl Secret {
         (sum as u64 & MERSENNE) + (sum >> 61) as u64
     }
 
+    /// A stream as it can be shown.
+    #[must_use]
+    pub fn stream_name(&self, stream: u64) -> &'static str {
+        if stream == self.stream(None) {
+            return "none";
+        }
+        let is_it = |name: &&str| self.stream(Some(Str::unescaped(name.as_bytes()))) == stream;
+        STREAMS.into_iter().find(is_it).unwrap_or("other")
+    }
+
     fn stream(&self, name: Option<Str<'_>>) -> u64 {
         self.hash64(|hasher| {
             if let Some(name) = name {
@@ -82,6 +92,25 @@ impl Hash for RunKey {
         state.write_u64(self.short());
     }
 }
+
+/// Streams that are shown by their names. The set is open, and names are not ours to show: others are `other`.
+const STREAMS: [&str; 15] = [
+    "lifecycle",
+    "assistant",
+    "tool",
+    "thinking",
+    "item",
+    "plan",
+    "approval",
+    "command_output",
+    "patch",
+    "compaction",
+    "error",
+    "usage",
+    "run_status",
+    "notice",
+    "acp",
+];
 
 /// An event as the ledger judges it: of fixed size, without a word of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The map of `src/lib.rs`, lowest layer first.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "wire",
     "json",
     "event",
@@ -24,6 +24,7 @@ const ORDER: [&str; 22] = [
     "relay",
     "upstream",
     "front",
+    "status",
     "admin",
     "config",
     "app",

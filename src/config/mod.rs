@@ -54,6 +54,8 @@ pub struct Config {
     pub tunnel_paths: Vec<String>,
     pub log: LevelFilter,
     pub log_format: Format,
+    /// Name, text and source of each setting, as they were given.
+    pub effective: Vec<(String, String, Source)>,
 }
 
 impl Config {
@@ -106,6 +108,7 @@ impl Config {
                 "json" => Some(Format::Json),
                 _ => None,
             })?,
+            effective: values.iter().map(|(name, value, source)| (name, value.to_owned(), source)).collect(),
         };
         config.check_events()?;
         config.check_addresses()?;

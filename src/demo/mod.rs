@@ -20,7 +20,6 @@ use self::client::Seen;
 use self::gateway::Sent;
 use crate::app::{Addresses, App};
 use crate::config::{Config, Values};
-use crate::upstream::Upstream;
 
 /// How long it goes on if nobody says.
 pub const DEFAULT_TIME: Duration = Duration::from_secs(15);
@@ -43,6 +42,7 @@ pub async fn run(time: Duration, interrupted: impl Future<Output = ()>) -> Resul
     screen.line(&format!(
         "gateway  an embedded one, on {gateway_address}\n\
          seqgate  in front of it, on {listen}\n\
+         status   http://{admin}/ in a browser\n\
          metrics  curl http://{admin}/metrics\n"
     ));
 
@@ -82,15 +82,16 @@ pub async fn run(time: Duration, interrupted: impl Future<Output = ()>) -> Resul
 
 /// seqgate on its usual ports, or on any where those are taken.
 async fn bind(gateway: SocketAddr) -> Result<App, Error> {
-    let mut config = Config::new(&Values::default())?;
-    config.upstream = Upstream { host: gateway.ip().to_string(), port: gateway.port() };
-    config.drain_timeout = Duration::from_secs(1);
-    if let Ok(app) = App::bind(config.clone()).await {
+    let mut values = Values::default();
+    values.flag("upstream", format!("http://{gateway}"))?;
+    values.flag("drain-timeout", "1s".to_owned())?;
+    if let Ok(app) = App::bind(Config::new(&values)?).await {
         return Ok(app);
     }
-    config.listen.set_port(0);
-    config.admin_listen.set_port(0);
-    Ok(App::bind(config).await?)
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).to_string();
+    values.flag("listen", any.clone())?;
+    values.flag("admin-listen", any)?;
+    Ok(App::bind(Config::new(&values)?).await?)
 }
 
 type Task<T> = JoinHandle<Result<T, tokio_tungstenite::tungstenite::Error>>;

@@ -129,7 +129,7 @@ impl Relay {
     /// A relay between two sides.
     #[must_use]
     pub fn new(context: &Arc<Context>, client: Side, gateway: Side, protocol: Protocol) -> Self {
-        let membership = context.roster.join();
+        let membership = context.roster.join(protocol == Protocol::Judged);
         let sieve = match protocol {
             Protocol::Judged => Some(Sieve::judging(Arc::clone(&context.rules))),
             Protocol::Followed => Some(Sieve::following(Arc::clone(&context.rules))),

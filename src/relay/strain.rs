@@ -182,6 +182,7 @@ impl Sift for Strained {
         let Some(sieve) = &mut self.sieve else { return };
         let tally = sieve.take_tally();
         self.context.metrics.add(&tally);
+        self.member.add(&tally);
         if tally.disagreed > 0 {
             tracing::warn!(
                 "the ends of a message did not say what all of it says: this connection's messages are read wholly from now on"

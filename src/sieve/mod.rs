@@ -74,6 +74,8 @@ pub struct Dropped {
     pub run: RunKey,
     /// With which number in the run.
     pub seq: u64,
+    /// Of which stream, as it can be shown.
+    pub stream: &'static str,
 }
 
 #[derive(Debug)]
@@ -376,7 +378,8 @@ impl Sieve {
                     self.rules.distinct.add(stamp.run.short());
                 }
                 if verdict.drops() && self.rules.mode == Mode::Enforce {
-                    dropped = Some(Dropped { verdict, run: stamp.run, seq: stamp.seq });
+                    let stream = self.rules.secret.stream_name(stamp.stream);
+                    dropped = Some(Dropped { verdict, run: stamp.run, seq: stamp.seq, stream });
                 }
             }
             Err(reason) => self.count_unjudged(reason),
