@@ -74,7 +74,7 @@ impl Report<'_> {
         let capacity = self.facts.capacity as u64;
         let tiles = [
             tile("Clients", &count(now.clients), &format!("of {}", count(self.facts.max_clients as u64))),
-            tile("Events passed", &count(now.forwarded), "of runs, since the start"),
+            tile("Events passed", &count(now.forwarded), "since the start"),
             tile(
                 if self.facts.mode == Mode::Observe { "Repeats seen" } else { "Repeats dropped" },
                 &count(now.duplicate + now.out_of_order),
@@ -91,7 +91,7 @@ impl Report<'_> {
                 ),
             ),
             tile("Memory of maps", &bytes(self.table_bytes()), &format!("for {} runs", count(now.runs))),
-            tile("Runs of the gateway", &count(now.distinct), "different ids, about"),
+            tile("Runs of the gateway", &count(now.distinct), "different ids, an estimate"),
         ];
         tiles.concat()
     }
