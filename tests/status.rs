@@ -165,6 +165,7 @@ async fn all_is_well_until_the_gateway_goes_or_the_drain_begins() {
     let advice = outlook_becomes(&seqgate, "trouble", "The gateway does not accept connections.").await;
     assert!(advice.contains(&dead.address.to_string()) && advice.contains("SEQGATE_UPSTREAM"), "{advice}");
     assert_eq!(json(&seqgate).await["gateway"]["reachable"], false);
+    assert!(page(&seqgate).await.contains(&format!("gateway http://{} is not reached", dead.address)));
     let gateway = dead.live();
     outlook_becomes(&seqgate, "well", "All is well.").await;
     assert_eq!(json(&seqgate).await["gateway"]["reachable"], true);

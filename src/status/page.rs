@@ -49,8 +49,9 @@ impl Report<'_> {
 
     fn about(&self) -> String {
         let mode = if self.facts.mode == Mode::Observe { "observing" } else { "enforcing" };
+        let gateway = if self.gateway.is_ok() { "accepts connections" } else { "is not reached" };
         format!(
-            "{} · {mode} · up {} · gateway {} · as of {} UTC",
+            "{} · {mode} · up {} · gateway {} {gateway} · as of {} UTC",
             env!("CARGO_PKG_VERSION"),
             duration(self.uptime),
             escape(&self.facts.gateway),
@@ -116,7 +117,7 @@ impl Report<'_> {
                 ],
             ),
             figure(
-                "Runs in the maps",
+                &format!("Runs in the maps (at most {} in each)", count(self.facts.capacity as u64)),
                 places,
                 &[("all", "s1", value(|t| t.runs)), ("fullest connection", "s2", value(|t| t.largest))],
             ),
