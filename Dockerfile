@@ -24,6 +24,7 @@ LABEL org.opencontainers.image.title="seqgate" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
+COPY LICENSE /LICENSE
 COPY --from=build /seqgate /seqgate
 # In a container loopback is nobody's. Publish the first port only; the second is for scrapes and probes.
 ENV SEQGATE_LISTEN=0.0.0.0:18900 \
