@@ -6,8 +6,9 @@ WORKDIR /build
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 # A layer for the dependencies, which holds until Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src benches \
-    && touch src/lib.rs benches/sieve.rs \
+COPY bench/Cargo.toml bench/Cargo.toml
+RUN mkdir src benches bench/src \
+    && touch src/lib.rs benches/judge.rs benches/instructions.rs bench/src/lib.rs \
     && echo 'fn main() {}' > src/main.rs \
     && cargo build --release --locked --target "$(rustc --print host-tuple)"
 COPY src src
