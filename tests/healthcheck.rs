@@ -11,7 +11,7 @@ use net::{DeadAddress, Gateway, Seqgate, house, websocket};
 
 async fn healthcheck(admin: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seqgate"));
-    command.arg("healthcheck").env("SEQGATE_ADMIN_LISTEN", admin);
+    command.arg("healthcheck").env_clear().env("SEQGATE_ADMIN_LISTEN", admin);
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 

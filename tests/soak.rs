@@ -1,7 +1,7 @@
 //! Many connections for a long time: mixed traffic, faults and reconnects. At the end every client has got exactly what
 //! it was to get, nothing is left, and memory has not grown.
 //!
-//! `SEQGATE_SOAK=5m SEQGATE_SOAK_CONNECTIONS=2000 cargo test --release --test soak -- --ignored --nocapture`
+//! `SOAK_TIME=5m SOAK_CONNECTIONS=2000 cargo test --release --test soak -- --ignored --nocapture`
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -203,14 +203,14 @@ async fn ask(seqgate: SocketAddr, number: u64, totals: &Totals) {
 /// As in `90s`, `5m`.
 fn time(text: &str) -> Duration {
     let (number, unit) = text.split_at(text.len() - 1);
-    let number: u64 = number.parse().expect("SEQGATE_SOAK is a time as in 90s, 5m or 1h");
+    let number: u64 = number.parse().expect("SOAK_TIME is a time as in 90s, 5m or 1h");
     Duration::from_secs(
         number
             * match unit {
                 "s" => 1,
                 "m" => 60,
                 "h" => 3600,
-                _ => panic!("SEQGATE_SOAK is {text:?}: expected a time as in 90s, 5m or 1h"),
+                _ => panic!("SOAK_TIME is {text:?}: expected a time as in 90s, 5m or 1h"),
             },
     )
 }
@@ -226,11 +226,11 @@ fn slope(points: &[(f64, f64)]) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "as long as SEQGATE_SOAK says"]
+#[ignore = "as long as SOAK_TIME says"]
 async fn two_thousand_connections_live_and_die_and_nothing_is_lost_or_left() {
     let setting = |name: &str, default: &str| std::env::var(name).unwrap_or_else(|_| default.to_owned());
-    let end = Instant::now() + time(&setting("SEQGATE_SOAK", "2m"));
-    let connections: u64 = setting("SEQGATE_SOAK_CONNECTIONS", "2000").parse().unwrap();
+    let end = Instant::now() + time(&setting("SOAK_TIME", "2m"));
+    let connections: u64 = setting("SOAK_CONNECTIONS", "2000").parse().unwrap();
     let gateway = Gateway::bind().await;
     let places = format!("--max-connections={}", connections + 64);
     let running = Running::start(gateway.address, &[&places, "--runs-per-connection=64"]).await;

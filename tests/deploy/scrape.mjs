@@ -49,7 +49,7 @@ async function eventually(what, holds) {
 }
 
 before(async () => {
-  const demo = start(process.env.SEQGATE_BIN, ['demo', '--for', '10m'], 'pipe');
+  const demo = start(process.env.TEST_SEQGATE, ['demo', '--for', '10m'], 'pipe');
   demo.stderr.pipe(process.stderr);
   const address = await new Promise((resolve, reject) => {
     let text = '';

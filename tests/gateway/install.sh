@@ -1,7 +1,7 @@
 # Sourced: installs what the tests run, once, into a cache folder. What is there is not installed again; what was
 # interrupted is, because a folder gets its name only when it is whole.
 
-cache=${SEQGATE_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seqgate-gateway-tests}
+cache=${TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seqgate-gateway-tests}
 node_version=24.21.0 # OpenClaw asks for Node 24.
 playwright_version=1.58.1
 

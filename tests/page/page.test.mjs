@@ -13,7 +13,7 @@ const PICTURE = 150_000;
 let demo, browser, address;
 
 before(async () => {
-  demo = spawn(process.env.SEQGATE_BIN, ['demo', '--for', '10m'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  demo = spawn(process.env.TEST_SEQGATE, ['demo', '--for', '10m'], { stdio: ['ignore', 'pipe', 'inherit'] });
   address = await new Promise((resolve, reject) => {
     let text = '';
     demo.once('exit', (code) => reject(new Error(`the demo ended with ${code}: ${text}`)));
@@ -171,14 +171,14 @@ test('without a script it is a snapshot with all the numbers', async () => {
   await context.close();
 });
 
-test('a picture for the README', { skip: !process.env.SEQGATE_SCREENSHOT }, async () => {
+test('a picture for the README', { skip: !process.env.TEST_SCREENSHOT }, async () => {
   const { page, context } = await open({ viewport: { width: 1080, height: 790 } });
   const samples = async () => (await (await fetch(`${address}api/status`)).json()).history.samples.length;
   await eventually('a minute of history', async () => (await samples()) >= 28);
   await page.reload();
   const picture = await page.screenshot();
   assert.ok(picture.length <= PICTURE, `${picture.length} bytes`);
-  await writeFile(process.env.SEQGATE_SCREENSHOT, picture);
+  await writeFile(process.env.TEST_SCREENSHOT, picture);
   await context.close();
 });
 

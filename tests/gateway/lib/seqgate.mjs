@@ -9,7 +9,7 @@ export class Seqgate {
     // An empty environment: the settings are the flags alone.
     const flags = { listen: "127.0.0.1:0", "admin-listen": "127.0.0.1:0", "log-format": "json", upstream, ...settings };
     const words = Object.entries(flags).map(([name, value]) => `--${name}=${value}`);
-    seqgate.process = new Child("seqgate", process.env.SEQGATE_BIN, words, { env: {} });
+    seqgate.process = new Child("seqgate", process.env.TEST_SEQGATE, words, { env: {} });
     t.after(() => seqgate.process.ended === undefined && seqgate.process.stop("SIGKILL"));
     const up = await eventually("seqgate's addresses", () => {
       const first = seqgate.process.output().split("\n")[0];
