@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use net::house;
-use seqgate::config::Values;
+use seqgate::config::{Config, Values};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -170,4 +170,34 @@ fn every_setting_that_deployments_name_is_one() {
         }
     }
     assert!(seen > 10, "{seen}");
+}
+
+#[test]
+fn every_promise_of_memory_is_the_one_that_check_prints() {
+    let mut seen = 0;
+    for (path, text) in texts("deploy") {
+        let said = text.lines().filter(|line| line.contains("`seqgate check`")).find_map(|line| {
+            let (before, _) = line.split_once(" MiB")?;
+            before.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
+        });
+        let Some(said) = said else { continue };
+        let mut values = Values::default();
+        if let Some(connections) = set_connections(&text) {
+            values.flag("max-connections", connections).unwrap();
+        }
+        let promise = Config::new(&values).unwrap().memory_bound().total().div_ceil(1 << 20);
+        assert_eq!(said, promise, "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 5, "{seen}");
+}
+
+/// What a deployment sets the number of connections to, if it does.
+fn set_connections(text: &str) -> Option<String> {
+    let behind = text.split("SEQGATE_MAX_CONNECTIONS").skip(1);
+    let mut values = behind.filter_map(|rest| {
+        let value = rest.strip_prefix(", value: \"").or_else(|| rest.strip_prefix(": \""))?;
+        Some(value.split('"').next()?.to_owned())
+    });
+    values.next()
 }
