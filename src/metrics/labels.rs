@@ -32,6 +32,13 @@ labels! {
         Tunnel = "tunnel",
     }
 }
+impl Kind {
+    /// The kind of a connection that is judged, or not.
+    #[must_use]
+    pub fn of(judged: bool) -> Self {
+        if judged { Self::Gateway } else { Self::Tunnel }
+    }
+}
 labels! {
     /// A direction of a relay.
     Direction {

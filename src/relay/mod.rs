@@ -86,17 +86,27 @@ pub enum Protocol {
     Opaque,
 }
 
-impl Protocol {
-    fn kind(self) -> Kind {
-        if self == Self::Judged { Kind::Gateway } else { Kind::Tunnel }
-    }
-}
-
 /// What one relay can hold in memory at most, in bytes, besides the table of its runs: in both directions
 /// what was read at once and not taken by the other side, and a message that is not complete.
 #[must_use]
 pub fn buffer_bound(inspect_limit: usize) -> usize {
     2 * pump::READ + inspect_limit + 2 * MAX_HEAD + 4 * 1024
+}
+
+/// Who broke it, client to gateway.
+fn whose_on_the_way_up(broken: Broken) -> Initiator {
+    match broken {
+        Broken::Source => Initiator::Client,
+        Broken::Destination => Initiator::Gateway,
+    }
+}
+
+/// Who broke it, gateway to client.
+fn whose_on_the_way_down(broken: Broken) -> Initiator {
+    match broken {
+        Broken::Source => Initiator::Gateway,
+        Broken::Destination => Initiator::Client,
+    }
 }
 
 /// Resolves when a connection is reset.
@@ -129,7 +139,8 @@ impl Relay {
     /// A relay between two sides.
     #[must_use]
     pub fn new(context: &Arc<Context>, client: Side, gateway: Side, protocol: Protocol) -> Self {
-        let membership = context.roster.join(protocol == Protocol::Judged);
+        let judged = protocol == Protocol::Judged;
+        let membership = context.roster.join(judged);
         let sieve = match protocol {
             Protocol::Judged => Some(Sieve::judging(Arc::clone(&context.rules))),
             Protocol::Followed => Some(Sieve::following(Arc::clone(&context.rules))),
@@ -144,7 +155,7 @@ impl Relay {
             protocol,
             ending,
             membership,
-            open: Open::new(&context.metrics, protocol.kind()),
+            open: Open::new(&context.metrics, Kind::of(judged)),
             early: (client.early, gateway.early),
         }
     }
@@ -157,8 +168,8 @@ impl Relay {
         // A side that has broken is no reason not to hear what it said before.
         let down = self.down.begin(&of_gateway, &to_client);
         let up = self.up.begin(&of_client, &to_gateway);
-        down.map_err(|broken| broken.whose(Initiator::Gateway, Initiator::Client))?;
-        up.map_err(|broken| broken.whose(Initiator::Client, Initiator::Gateway))
+        down.map_err(whose_on_the_way_down)?;
+        up.map_err(whose_on_the_way_up)
     }
 
     /// Relays until both sides have ended, one has broken, or the process ends.
@@ -197,13 +208,11 @@ impl Relay {
         let (mut from_gateway, mut to_gateway) = self.gateway.split();
         let up = async {
             let result = self.up.run(&mut from_client, &mut to_gateway).await;
-            result.map(|()| from_client).map_err(|broken| broken.whose(Initiator::Client, Initiator::Gateway))
+            result.map(|()| from_client).map_err(whose_on_the_way_up)
         };
         let down = async {
             let result = self.down.run(&mut from_gateway, &mut to_client).await;
-            result
-                .map(|()| from_gateway)
-                .map_err(|broken| broken.whose(Initiator::Gateway, Initiator::Client))
+            result.map(|()| from_gateway).map_err(whose_on_the_way_down)
         };
         tokio::pin!(up, down);
         // Of a side that has said all nothing is read: a reset behind its FIN has to be watched for.

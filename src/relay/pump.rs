@@ -48,16 +48,6 @@ pub(super) enum Broken {
     Destination,
 }
 
-impl Broken {
-    /// Who that was, of the two that a direction has.
-    pub(super) fn whose<T>(self, source: T, destination: T) -> T {
-        match self {
-            Self::Source => source,
-            Self::Destination => destination,
-        }
-    }
-}
-
 /// One direction. Its state survives when the future that drives it is dropped.
 pub(super) struct Pump<S> {
     pub(super) sift: S,

@@ -130,7 +130,8 @@ impl Reading {
     }
 }
 
-/// The forms of messages that were read at a glance, the last used first, each with what its last message said.
+/// The forms of messages that were read at a glance, the last used first, each with the stamp of a message that had it. Run and
+/// stream of that are its last message's.
 #[derive(Default)]
 struct Forms {
     known: Vec<(Form, Stamp)>,

@@ -40,6 +40,7 @@ impl Report<'_> {
         let facts = self.facts;
         let before = self.samples.first().copied().unwrap_or_default();
         let recently = |field: fn(&Totals) -> u64| field(&self.now).saturating_sub(field(&before));
+        let capacity = count(facts.capacity as u64);
         let (level, sentence, advice) = if self.draining {
             let n = count(self.now.clients);
             (
@@ -72,7 +73,6 @@ impl Report<'_> {
                     .to_owned(),
             )
         } else if recently(|t| t.returned) > 0 {
-            let capacity = count(facts.capacity as u64);
             (
                 Level::Attention,
                 "The map of runs is too small.",
@@ -81,7 +81,6 @@ impl Report<'_> {
                 ),
             )
         } else if recently(|t| t.evicted_live) > 0 {
-            let capacity = count(facts.capacity as u64);
             (
                 Level::Attention,
                 "Runs are forgotten before they end.",

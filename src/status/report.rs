@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Facts, INTERVAL};
 use crate::filter::{Ledger, Verdict};
-use crate::metrics::Totals;
+use crate::metrics::{Kind, Label, Totals};
 use crate::roster::Member;
 use crate::sieve::{Dropped, Mode};
 
@@ -44,7 +44,7 @@ impl Connection {
     pub(super) fn of(member: &Member) -> Self {
         let passed = Verdict::ALL.iter().filter(|verdict| !verdict.drops());
         Self {
-            kind: if member.judged { "gateway" } else { "tunnel" },
+            kind: Kind::of(member.judged).name(),
             age: member.since.elapsed(),
             runs: member.runs.load(Relaxed),
             forwarded: passed.map(|verdict| member.events(*verdict)).sum(),
