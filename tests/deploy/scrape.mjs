@@ -1,32 +1,15 @@
 // A real Prometheus scrapes the demo: the target is up, all rules can be evaluated, and every query of the dashboard
 // gives data.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { Child, eventually, folder, freePort } from '../gateway/lib/house.mjs';
+import { startDemo } from '../page/demo.mjs';
 
 const deploy = new URL('../../deploy/', import.meta.url);
 const processes = [];
-let folder, prometheus;
-
-function start(program, args, output) {
-  const child = spawn(program, args, { stdio: ['ignore', output, output] });
-  processes.push(child);
-  return child;
-}
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
+let prometheus;
 
 async function ask(path) {
   const answer = await (await fetch(`${prometheus}${path}`)).json();
@@ -34,58 +17,25 @@ async function ask(path) {
   return answer.data;
 }
 
-async function eventually(what, holds) {
-  let last;
-  for (let tries = 0; tries < 300; tries++) {
-    try {
-      last = await holds();
-      if (last) return;
-    } catch (error) {
-      last = error;
-    }
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
-  assert.fail(`waited in vain for ${what}: ${last}`);
-}
-
 before(async () => {
-  const demo = start(process.env.TEST_SEQGATE, ['demo', '--for', '10m'], 'pipe');
-  demo.stderr.pipe(process.stderr);
-  const address = await new Promise((resolve, reject) => {
-    let text = '';
-    let found;
-    demo.once('exit', (code) => reject(new Error(`the demo ended with ${code}: ${text}`)));
-    demo.stdout.on('data', (data) => {
-      if (found) return;
-      text += data;
-      found = /^status +http:\/\/([^/]+)/m.exec(text);
-      if (found) resolve(found[1]);
-    });
-  });
-  folder = await mkdtemp(join(tmpdir(), 'seqgate-'));
+  const { demo, admin } = await startDemo();
+  processes.push(demo);
   await copyFile(new URL('prometheus/seqgate.rules.yaml', deploy), join(folder, 'seqgate.rules.yaml'));
   const config = (await readFile(new URL('prometheus/prometheus.yaml', deploy), 'utf8'))
     .replaceAll('15s', '1s')
-    .replace('seqgate:18901', address);
+    .replace('seqgate:18901', new URL(admin).host);
   await writeFile(join(folder, 'prometheus.yaml'), config);
   const port = await freePort();
   prometheus = `http://127.0.0.1:${port}`;
-  start('prometheus', [
+  processes.push(new Child('prometheus', 'prometheus', [
     `--config.file=${folder}/prometheus.yaml`,
     `--storage.tsdb.path=${folder}/data`,
     `--web.listen-address=127.0.0.1:${port}`,
     '--log.level=error',
-  ], 'inherit');
+  ]));
 });
 
-after(async () => {
-  for (const child of processes) {
-    if (child.exitCode !== null || child.signalCode !== null) continue;
-    child.kill('SIGTERM');
-    await once(child, 'exit');
-  }
-  if (folder) await rm(folder, { recursive: true });
-});
+after(() => Promise.all(processes.map((child) => child.stop())));
 
 test('Prometheus scrapes it', async () => {
   await eventually('the target', async () => {

@@ -1,5 +1,5 @@
-# Sourced: installs what the tests run, once, into a cache folder. What is there is not installed again; what was
-# interrupted is, because a folder gets its name only when it is whole.
+# Sourced, from the project's root: installs what the tests here and in tests/page and tests/deploy run, once, into a cache
+# folder. What is there is not installed again; what was interrupted is, because a folder gets its name only when it is whole.
 
 cache=${TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/seqgate-gateway-tests}
 node_version=24.21.0 # OpenClaw asks for Node 24.

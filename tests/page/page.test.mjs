@@ -1,9 +1,9 @@
 // The status page as people meet it: small and large, light and dark, with a script and without, by keyboard.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
+import { eventually } from '../gateway/lib/house.mjs';
+import { startDemo } from './demo.mjs';
 
 const { chromium } = await import(process.env.PLAYWRIGHT);
 
@@ -13,26 +13,14 @@ const PICTURE = 150_000;
 let demo, browser, address;
 
 before(async () => {
-  demo = spawn(process.env.TEST_SEQGATE, ['demo', '--for', '10m'], { stdio: ['ignore', 'pipe', 'inherit'] });
-  address = await new Promise((resolve, reject) => {
-    let text = '';
-    demo.once('exit', (code) => reject(new Error(`the demo ended with ${code}: ${text}`)));
-    demo.stdout.on('data', (data) => {
-      text += address ? '' : data;
-      const found = /^status +(\S+)/m.exec(text);
-      if (found) resolve(found[1]);
-    });
-  });
+  ({ demo, admin: address } = await startDemo());
   // Chromium's own sandbox does not work for root.
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ['--no-sandbox'] });
 });
 
 after(async () => {
   await browser?.close();
-  if (demo && demo.exitCode === null) {
-    demo.kill('SIGTERM');
-    await once(demo, 'exit');
-  }
+  await demo?.stop();
 });
 
 /** Opens the page, and notes whatever it complains about and whomever it asks. */
@@ -55,15 +43,6 @@ const number = async (page, tile) => {
   const text = await page.locator('#tiles > div', { hasText: tile }).locator('strong').textContent();
   return Number(text.replaceAll(',', ''));
 };
-
-/** Waits for a condition that the page's own clock brings about. */
-async function eventually(what, holds) {
-  for (let tries = 0; tries < 300; tries++) {
-    if (await holds()) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  assert.fail(`waited in vain for ${what}`);
-}
 
 /** The texts whose contrast is below what WCAG AA asks of small text, 4.5 to 1. */
 function paleTexts() {
@@ -184,9 +163,7 @@ test('a picture for the README', { skip: !process.env.TEST_SCREENSHOT }, async (
 
 test('when seqgate goes, the page says so and keeps what it had', async () => {
   const { page, context } = await open();
-  demo.kill('SIGTERM');
-  const [code] = await once(demo, 'exit');
-  assert.equal(code, 0, 'the proof of the demo');
+  assert.equal(await demo.stop(), 0, 'the proof of the demo');
   const alert = page.getByRole('alert');
   await eventually('the alert', async () => alert.isVisible());
   assert.match(await alert.textContent(), /^seqgate has not answered since /);
