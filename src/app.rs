@@ -21,6 +21,7 @@ use crate::roster::Roster;
 use crate::sieve::Rules;
 use crate::stamp::Secret;
 use crate::status::{Facts, Status};
+use crate::telemetry::Seldom;
 
 /// A seqgate whose listeners are bound.
 pub struct App {
@@ -92,6 +93,7 @@ impl App {
             roster,
             journal: Arc::new(Journal::default()),
             epoch: Instant::now(),
+            disagreements: Seldom::default(),
         });
         Ok(Self { config, clients, operators, addresses: Addresses { listen, admin }, context })
     }

@@ -153,8 +153,8 @@ pub fn main(
 }
 
 fn run(config: Config) -> ExitCode {
-    telemetry::init(config.log, config.log_format);
     on_runtime(async {
+        telemetry::init(config.log, config.log_format)?;
         let bound = config.memory_bound();
         let signals = signals()?;
         let app = App::bind(config.clone()).await?;
@@ -205,6 +205,7 @@ fn on_runtime(work: impl Future<Output = StartResult>) -> ExitCode {
         }
         Err(error) => Err(error.into()),
     };
+    telemetry::flush();
     outcome.unwrap_or_else(|error| fail(OS_ERROR, &error))
 }
 
@@ -225,6 +226,7 @@ async fn first_signal([mut terminate, mut interrupt]: [Signal; 2]) {
             _ = interrupt.recv() => {}
         }
         tracing::warn!("second signal: stopped at once");
+        telemetry::flush();
         std::process::exit(INTERRUPTED);
     });
 }

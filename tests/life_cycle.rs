@@ -1,4 +1,4 @@
-//! The end of a seqgate as its neighbours see it, and the program around it: exit codes, settings, log.
+//! The end of a seqgate as its neighbours see it, and the program around it: exit codes and settings.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -12,7 +12,7 @@ use net::frames::{BINARY, TEXT, agent, close, frame, masked, masked_close};
 use net::program::{Running, output, program};
 use net::{
     CONSENT, DeadAddress, End, Gateway, Peer, Relayed, Seqgate, assert_same, eventually, handshake, house,
-    lines, noise, status, tunnel, websocket,
+    lines, noise, tunnel, websocket,
 };
 use tokio::net::TcpStream;
 
@@ -327,55 +327,6 @@ async fn a_second_signal_ends_at_once() {
         running.signal(second);
         assert_eq!(running.exit().await.code(), Some(130));
         drop(held);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_log_at_info_holds_no_token_no_run_id_and_no_text() {
-    const SECRET: &str = "s3cret-t0ken";
-    for format in ["json", "text", "auto"] {
-        let gateway = Gateway::bind().await;
-        let flag = format!("--log-format={format}");
-        let mut running = Running::start(gateway.address, &["--drain-timeout=0s", &flag]).await;
-        let request = handshake(&format!("/?token={SECRET}")).replace(
-            "\r\n\r\n",
-            &format!("\r\nAuthorization: Bearer {SECRET}\r\nCookie: a={SECRET}\r\n\r\n"),
-        );
-        let mut client = Peer::connect(running.listen).await;
-        client.send(&request).await;
-        let mut server = gateway.accept().await;
-        server.head().await;
-        server.send(net::CONSENT).await;
-        client.head().await;
-        server
-            .send([agent(SECRET, 1, 1), agent(SECRET, 1, 2), frame(TEXT, SECRET.as_bytes())].concat())
-            .await;
-        client.expect(&agent(SECRET, 1, 1)).await;
-        client.expect(&frame(TEXT, SECRET.as_bytes())).await;
-        // Requests that are refused, and some that the gateway does not answer.
-        let mut refused = Peer::connect(running.listen).await;
-        refused.send(format!("GET /{SECRET} HTTP/1.1\r\n{SECRET} : x\r\n\r\n")).await;
-        assert_eq!(status(&refused.head().await), 400);
-        let mut unanswered = Peer::connect(running.listen).await;
-        unanswered.send(format!("GET /{SECRET} HTTP/1.1\r\nHost: {SECRET}\r\n\r\n")).await;
-        drop(gateway.accept().await);
-        assert_eq!(status(&unanswered.head().await), 502);
-        drop(gateway);
-        let mut down = Peer::connect(running.listen).await;
-        down.send(format!("GET /{SECRET} HTTP/1.1\r\nHost: {SECRET}\r\n\r\n")).await;
-        assert_eq!(status(&down.head().await), 502);
-        running.signal("TERM");
-        assert_eq!(running.exit().await.code(), Some(0));
-        running.logs("stopped").await;
-        let log = running.logged();
-        assert!(!log.contains(SECRET), "{log}");
-        if format != "text" {
-            for line in log.lines() {
-                let line: serde_json::Value =
-                    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-                assert!(line["message"].is_string() && line["level"].is_string(), "{line}");
-            }
-        }
     }
 }
 

@@ -11,8 +11,9 @@ use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
 use hyper::{Request, StatusCode};
 use tokio::time::{Sleep, sleep};
 
-use super::{Front, headers, lock};
-use crate::metrics::{Direction, Metrics};
+use super::traffic::Traffic;
+use super::{Guest, headers, lock};
+use crate::metrics::Direction;
 
 /// The body of an answer to a client: seqgate's own, or the gateway's.
 pub(super) type Body = Either<Full<Bytes>, Relayed>;
@@ -24,15 +25,15 @@ const UNASKED: Duration = Duration::from_secs(3);
 pub(super) struct Outgoing {
     /// None where there is none.
     body: Option<Incoming>,
-    metrics: Arc<Metrics>,
+    traffic: Arc<Traffic>,
     /// With `Expect: 100-continue`: nothing is read, and so nothing asked of the client, before the gateway
     /// has said to go on.
     permission: Option<Permission>,
 }
 
 impl Outgoing {
-    pub(super) fn new(front: &Front, body: Option<Incoming>) -> Self {
-        Self { body, metrics: Arc::clone(&front.relay.metrics), permission: None }
+    pub(super) fn new(guest: &Guest, body: Option<Incoming>) -> Self {
+        Self { body, traffic: Arc::clone(&guest.traffic), permission: None }
     }
 }
 
@@ -93,7 +94,7 @@ impl hyper::body::Body for Outgoing {
         {
             headers::anonymize(trailers);
         }
-        count(&self.metrics, Direction::ToGateway, frame.as_ref());
+        count(&self.traffic, Direction::ToGateway, frame.as_ref());
         Poll::Ready(frame)
     }
 
@@ -109,7 +110,7 @@ impl hyper::body::Body for Outgoing {
 /// An answer's body on its way to the client.
 pub(super) struct Relayed {
     body: Incoming,
-    metrics: Arc<Metrics>,
+    traffic: Arc<Traffic>,
     has_ended: bool,
     /// Told at the end whether the body was whole.
     at_end: Option<AtEnd>,
@@ -118,9 +119,9 @@ pub(super) struct Relayed {
 type AtEnd = Box<dyn FnOnce(bool) + Send>;
 
 impl Relayed {
-    pub(super) fn new(front: &Front, body: Incoming, at_end: impl FnOnce(bool) + Send + 'static) -> Self {
-        let metrics = Arc::clone(&front.relay.metrics);
-        Self { body, metrics, has_ended: false, at_end: Some(Box::new(at_end)) }
+    pub(super) fn new(guest: &Guest, body: Incoming, at_end: impl FnOnce(bool) + Send + 'static) -> Self {
+        let traffic = Arc::clone(&guest.traffic);
+        Self { body, traffic, has_ended: false, at_end: Some(Box::new(at_end)) }
     }
 }
 
@@ -143,7 +144,7 @@ impl hyper::body::Body for Relayed {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         self.has_ended |= frame.is_none();
-        count(&self.metrics, Direction::ToClient, frame.as_ref());
+        count(&self.traffic, Direction::ToClient, frame.as_ref());
         Poll::Ready(frame)
     }
 
@@ -156,10 +157,10 @@ impl hyper::body::Body for Relayed {
     }
 }
 
-fn count(metrics: &Metrics, direction: Direction, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+fn count(traffic: &Traffic, direction: Direction, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
     if let Some(Ok(frame)) = frame
         && let Some(data) = frame.data_ref()
     {
-        metrics.bytes(direction, data.len() as u64);
+        traffic.carried(direction, data.len());
     }
 }

@@ -63,21 +63,21 @@ pub(super) async fn forward(
     // may be sent again only where sending it twice does no harm.
     let repeatable = body.is_none() && matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
     if repeatable && let Some(mut line) = guest.kept.take() {
-        let request = Request::from_parts(parts.clone(), Outgoing::new(front, None));
+        let request = Request::from_parts(parts.clone(), Outgoing::new(guest, None));
         if let Ok(response) = line.sender.send_request(request).await {
             let response = lawful(response, Asked::Answer)?;
-            return Ok(answer(front, guest, line, Keep::Yes, response));
+            return Ok(answer(guest, line, Keep::Yes, response));
         }
     }
     let waits = parts.headers.get(EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let mut request = Request::from_parts(parts, Outgoing::new(front, body));
+    let mut request = Request::from_parts(parts, Outgoing::new(guest, body));
     if waits {
         await_continue(&mut request);
     }
     let mut line = front.connect_http().await?;
     let response = line.sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
     let response = lawful(response, Asked::Answer)?;
-    Ok(answer(front, guest, line, Keep::Yes, response))
+    Ok(answer(guest, line, Keep::Yes, response))
 }
 
 /// The gateway closed the connection or sent what is not HTTP; or the client sent a body that is not one, which
@@ -100,20 +100,22 @@ pub(super) fn unanswered(guest: &Guest, error: &hyper::Error) -> Own {
 
 /// The gateway's answer as the client gets it.
 pub(super) fn answer(
-    front: &Front,
     guest: &Arc<Guest>,
     line: Line,
     keep: Keep,
     response: Response<Incoming>,
 ) -> Response<Body> {
-    let guest = Arc::clone(guest);
     let mut response = response.map(|body| {
-        Either::Right(Relayed::new(front, body, move |whole| {
-            if whole && keep == Keep::Yes {
-                guest.kept.put(line);
+        let at_end = {
+            let guest = Arc::clone(guest);
+            move |whole| {
+                if whole && keep == Keep::Yes {
+                    guest.kept.put(line);
+                }
+                guest.visit.answered(whole);
             }
-            guest.visit.answered(whole);
-        }))
+        };
+        Either::Right(Relayed::new(guest, body, at_end))
     });
     if keep == Keep::Yes {
         headers::remove_connection(response.headers_mut());

@@ -54,14 +54,14 @@ const END_TO_END: [HeaderName; 9] = [
     TRAILER,
 ];
 
-/// Sets the forwarding headers for a request of this peer.
-pub(crate) fn attribute(headers: &mut HeaderMap, peer: IpAddr, trusted: &[IpNet]) {
+/// Sets the forwarding headers for a request of this peer. Returns the client's address, as far as it can be known.
+pub(crate) fn attribute(headers: &mut HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
     let peer = peer.to_canonical();
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let names_clients = !peer.is_loopback() || headers.contains_key(&FORWARDED_FOR);
     let from_proxy = is_trusted(&peer) && names_clients;
     if peer.is_loopback() && !from_proxy {
-        return;
+        return peer;
     }
     let (client, proto, host) = if from_proxy {
         let last = |name| headers.get_all(name).iter().next_back().cloned();
@@ -71,12 +71,13 @@ pub(crate) fn attribute(headers: &mut HeaderMap, peer: IpAddr, trusted: &[IpNet]
     };
     retain(headers, |name| !is_forwarding(name));
     // A trusted proxy on loopback whose chain names nobody: never may its client look local.
-    let client = if client.is_loopback() { UNKNOWN.to_owned() } else { client.to_string() };
-    headers.insert(FORWARDED_FOR, HeaderValue::try_from(client).unwrap_or(HeaderValue::from_static(UNKNOWN)));
+    let named = if client.is_loopback() { UNKNOWN.to_owned() } else { client.to_string() };
+    headers.insert(FORWARDED_FOR, HeaderValue::try_from(named).unwrap_or(HeaderValue::from_static(UNKNOWN)));
     headers.insert(FORWARDED_PROTO, proto.unwrap_or(HeaderValue::from_static("http")));
     if let Some(host) = host.or_else(|| headers.get(HOST).cloned()) {
         headers.insert(FORWARDED_HOST, host);
     }
+    client
 }
 
 /// The client of a chain of proxies: its rightmost address that is not a trusted proxy, or its leftmost if all

@@ -3,7 +3,7 @@
 //!
 //! One client connection is one task. `doorman.rs` lets whole, unambiguous requests through to hyper, `lawful.rs` such
 //! answers to the client; `headers.rs` says what the gateway gets to see; `forward.rs` streams requests (`body.rs`: their bodies and those of the answers),
-//! `upgrade.rs` asks for upgrades; `answer.rs` is what seqgate says itself.
+//! `upgrade.rs` asks for upgrades; `answer.rs` is what seqgate says itself; `traffic.rs` counts.
 
 mod answer;
 mod body;
@@ -12,12 +12,13 @@ mod forward;
 mod headers;
 mod lawful;
 mod strict;
+mod traffic;
 mod upgrade;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -32,10 +33,12 @@ use self::answer::Own;
 use self::body::Body;
 use self::doorman::{Doorman, Place, Visit};
 use self::forward::{Kept, Line};
+use self::traffic::Traffic;
 use crate::drain::{Draining, Phase};
 use crate::metrics::Class;
-use crate::relay::{Context, Protocol, Relay, Side};
+use crate::relay::{Caller, Context, Protocol, Relay, Side};
 use crate::socket;
+use crate::telemetry::Seldom;
 use crate::upstream::{self, Unreachable, Upstream};
 
 /// Buffer of hyper for one direction of a connection; a head of 64 KiB has to fit.
@@ -44,9 +47,6 @@ const HTTP_BUFFER: usize = 128 * 1024;
 const TURNED_AWAY: usize = 64;
 /// The longest pause after an error of accept, for instance when there are no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-
-/// A gateway that can't be reached is mentioned so often in the log, at most.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// What a header line costs at most besides its bytes, in bytes: its place in hyper's tables while it is read, and
 /// in the request's map, its copy for a second try and the answer's.
@@ -78,7 +78,8 @@ pub struct Front {
     relay: Arc<Context>,
     room: Arc<Semaphore>,
     turned_away: Arc<Semaphore>,
-    complained: Mutex<Option<Instant>>,
+    unreachable: Seldom,
+    unaccepted: Seldom,
     server: hyper::server::conn::http1::Builder,
     client: hyper::client::conn::http1::Builder,
 }
@@ -88,15 +89,17 @@ struct Guest {
     peer: IpAddr,
     visit: Arc<Visit>,
     kept: Kept,
-    relay: Mutex<Option<(Side, Protocol)>>,
+    traffic: Arc<Traffic>,
+    relay: Mutex<Option<(Side, Protocol, Caller)>>,
 }
 
 impl Guest {
-    fn leave_for_relay(&self, gateway: Side, protocol: Protocol) {
-        *lock(&self.relay) = Some((gateway, protocol));
+    fn leave_for_relay(&self, gateway: Side, protocol: Protocol, caller: Caller) {
+        self.traffic.is_relayed();
+        *lock(&self.relay) = Some((gateway, protocol, caller));
     }
 
-    fn take_relay(&self) -> Option<(Side, Protocol)> {
+    fn take_relay(&self) -> Option<(Side, Protocol, Caller)> {
         lock(&self.relay).take()
     }
 }
@@ -117,7 +120,8 @@ impl Front {
         Self {
             room: Arc::new(Semaphore::new(settings.max_connections)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
-            complained: Mutex::default(),
+            unreachable: Seldom::default(),
+            unaccepted: Seldom::default(),
             settings,
             relay,
             server,
@@ -143,7 +147,9 @@ impl Front {
                 Err(error) if is_about_one_client(&error) => {}
                 Err(error) => {
                     pause = (pause * 2).clamp(Duration::from_millis(10), ACCEPT_PAUSE);
-                    tracing::warn!(%error, ?pause, "no connection could be accepted");
+                    if let Some(unsaid) = self.unaccepted.ask() {
+                        tracing::warn!(%error, unsaid, "no connection could be accepted");
+                    }
                     tokio::time::sleep(pause).await;
                 }
             }
@@ -179,16 +185,17 @@ impl Front {
             peer: peer.ip(),
             visit: Arc::clone(&visit),
             kept: Kept::default(),
+            traffic: Arc::new(Traffic::new(&self.relay.metrics, peer.ip())),
             relay: Mutex::default(),
         });
         let doorman = Doorman::new(stream, visit, self.settings.header_timeout);
         // In memory of its own, which the relay does not need.
         let http = Box::pin(self.serve_http(doorman, &guest, draining.clone()));
         let Some(mut client) = http.await else { return };
-        if let Some((gateway, protocol)) = guest.take_relay() {
+        if let Some((gateway, protocol, caller)) = guest.take_relay() {
             // What belongs to HTTP only is not kept for the time of the relay.
             drop(guest);
-            let mut relay = Relay::new(&self.relay, client, gateway, protocol);
+            let mut relay = Relay::new(&self.relay, client, gateway, protocol, caller);
             relay.run(draining).await;
         } else if let Some((refusal, Place::Head)) = guest.visit.refusal()
             && guest.visit.may_be_answered()
@@ -196,7 +203,7 @@ impl Front {
             let answer = Own::refusal(refusal);
             tracing::debug!(peer = %peer.ip(), reason = %answer.message, "a request was refused");
             self.relay.metrics.reject(answer.rejection);
-            self.relay.metrics.answered(Class::ClientError);
+            guest.traffic.answered(Class::ClientError);
             answer.write(&mut client.stream).await;
         } else {
             answer::linger(&mut client.stream).await;
@@ -247,7 +254,7 @@ impl Front {
     }
 
     async fn request(&self, guest: &Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
-        let mut outcome = Outcome { front: self, class: Class::Canceled };
+        let mut outcome = Outcome { traffic: &guest.traffic, class: Class::Canceled };
         let result = match upgrade::asks(self, &request) {
             Some(protocol) => upgrade::upgrade(self, guest, request, protocol).await,
             None => forward::forward(self, guest, request).await,
@@ -263,10 +270,8 @@ impl Front {
 
     /// Says in the log that the gateway can't be reached, but not for every client that finds out.
     fn complain(&self, why: &Unreachable) {
-        let mut last = lock(&self.complained);
-        if last.is_none_or(|last| last.elapsed() >= COMPLAIN_EVERY) {
-            *last = Some(Instant::now());
-            tracing::warn!(upstream = %self.settings.upstream, "{why}");
+        if let Some(unsaid) = self.unreachable.ask() {
+            tracing::warn!(upstream = %self.settings.upstream, unsaid, "{why}");
         }
     }
 
@@ -293,13 +298,13 @@ impl Front {
 
 /// Counts a request when its handling ends, also where the client left and it was dropped.
 struct Outcome<'a> {
-    front: &'a Front,
+    traffic: &'a Traffic,
     class: Class,
 }
 
 impl Drop for Outcome<'_> {
     fn drop(&mut self) {
-        self.front.relay.metrics.answered(self.class);
+        self.traffic.answered(self.class);
     }
 }
 

@@ -14,7 +14,10 @@ use super::forward::{Keep, answer, unanswered};
 use super::lawful::{Asked, lawful};
 use super::strict::{items, names_http_2};
 use super::{Front, Guest, headers};
-use crate::relay::{Protocol, Side};
+use crate::relay::{Caller, Protocol, Side, TraceId};
+
+/// The trace that a request belongs to (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
 
 /// The upgrade that a request asks for; the doorman has seen the same.
 pub(super) fn asks(front: &Front, request: &Request<Incoming>) -> Option<Protocol> {
@@ -63,17 +66,18 @@ async fn ask(
 ) -> Result<Response<Body>, Own> {
     let (mut parts, _) = request.into_parts();
     headers::end_hop(&mut parts.headers, headers::Hop::Upgrade);
-    headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies);
+    let client = headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies);
+    let trace = parts.headers.get(TRACEPARENT).and_then(|value| TraceId::of(value.as_bytes()));
     if protocol == Protocol::Judged {
         headers::remove_deflate(&mut parts.headers);
     }
     let mut line = front.connect_http().await?;
-    let request = Request::from_parts(parts, Outgoing::new(front, None));
+    let request = Request::from_parts(parts, Outgoing::new(guest, None));
     let response = line.sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
     let mut response = lawful(response, Asked::Upgrade)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         front.relay.metrics.refused(response.status().as_u16());
-        return Ok(answer(front, guest, line, Keep::No, response));
+        return Ok(answer(guest, line, Keep::No, response));
     }
     let gateway = hyper::upgrade::on(&mut response).await.map_err(|error| unanswered(guest, &error))?;
     let Ok(gateway) = gateway.downcast::<TokioIo<TcpStream>>() else {
@@ -81,6 +85,6 @@ async fn ask(
         return Err(Own::bad_gateway("the gateway's connection is not a socket"));
     };
     let side = Side { stream: gateway.io.into_inner(), early: gateway.read_buf };
-    guest.leave_for_relay(side, protocol);
-    Ok(answer(front, guest, line, Keep::No, response))
+    guest.leave_for_relay(side, protocol, Caller { client, trace });
+    Ok(answer(guest, line, Keep::No, response))
 }

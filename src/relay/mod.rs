@@ -1,9 +1,11 @@
 //! The data path: two sockets, what was read of them already, and bytes that leave as they came.
 //!
 //! `pump.rs` is the loop of one direction, `strain.rs` what happens to its bytes; here the two directions are
-//! one connection, which ends for both sides the way it ended for one: FIN for FIN, RST for RST.
+//! one connection, which ends for both sides the way it ended for one: FIN for FIN, RST for RST. `record.rs` is what is
+//! said of it then.
 
 mod pump;
+mod record;
 mod strain;
 
 use std::sync::Arc;
@@ -15,12 +17,15 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use self::pump::{Broken, Pump};
-use self::strain::{Ending, Strained, Unread};
+pub use self::record::{Caller, TraceId};
+use self::record::{Ending, Record};
+use self::strain::{Strained, Unread};
 use crate::drain::{Draining, Phase};
 use crate::journal::Journal;
-use crate::metrics::{CLOSE_ABNORMAL, Initiator, Kind, Metrics};
-use crate::roster::{Membership, Roster};
+use crate::metrics::{CLOSE_ABNORMAL, Direction, Initiator, Metrics};
+use crate::roster::Roster;
 use crate::sieve::{Rules, Sieve};
+use crate::telemetry::Seldom;
 use crate::wire::MAX_HEAD;
 
 /// Close 1012 "service restart", as a server sends it.
@@ -53,6 +58,8 @@ pub struct Context {
     pub journal: Arc<Journal>,
     /// The zero of the filter's clock.
     pub epoch: Instant,
+    /// For the warning that the ends of a message did not say what all of it says.
+    pub disagreements: Seldom,
 }
 
 impl Context {
@@ -129,8 +136,7 @@ pub struct Relay {
     gateway: TcpStream,
     protocol: Protocol,
     ending: Arc<Ending>,
-    membership: Membership,
-    open: Open,
+    record: Record,
     /// What was read of the client and of the gateway before.
     early: (Bytes, Bytes),
 }
@@ -138,9 +144,14 @@ pub struct Relay {
 impl Relay {
     /// A relay between two sides.
     #[must_use]
-    pub fn new(context: &Arc<Context>, client: Side, gateway: Side, protocol: Protocol) -> Self {
-        let judged = protocol == Protocol::Judged;
-        let membership = context.roster.join(judged);
+    pub fn new(
+        context: &Arc<Context>,
+        client: Side,
+        gateway: Side,
+        protocol: Protocol,
+        caller: Caller,
+    ) -> Self {
+        let membership = context.roster.join(protocol == Protocol::Judged);
         let sieve = match protocol {
             Protocol::Judged => Some(Sieve::judging(Arc::clone(&context.rules))),
             Protocol::Followed => Some(Sieve::following(Arc::clone(&context.rules))),
@@ -153,9 +164,8 @@ impl Relay {
             client: client.stream,
             gateway: gateway.stream,
             protocol,
+            record: Record::begin(&context.metrics, protocol, caller, &ending, membership),
             ending,
-            membership,
-            open: Open::new(&context.metrics, Kind::of(judged)),
             early: (client.early, gateway.early),
         }
     }
@@ -174,7 +184,7 @@ impl Relay {
 
     /// Relays until both sides have ended, one has broken, or the process ends.
     pub async fn run(&mut self, mut draining: Draining) {
-        let place = place_in_spread(self.membership.id);
+        let place = place_in_spread(self.record.membership.id);
         let time_to_go = async {
             draining.reached(Phase::Closing).await;
             sleep(place).await;
@@ -192,11 +202,6 @@ impl Relay {
                     self.close_gateway().await;
                 }
             }
-        }
-        if self.protocol != Protocol::Opaque
-            && let Some((initiator, code)) = self.ending.get()
-        {
-            self.open.metrics.closed(initiator, code);
         }
     }
 
@@ -228,12 +233,12 @@ impl Relay {
             ended = &mut down => {
                 let from_gateway = ended?;
                 loop {
-                    let heard = ending.heard_of_client();
+                    let heard = ending.bytes(Direction::ToGateway);
                     tokio::select! {
                         biased;
                         ended = &mut up => break ended.map(drop),
                         () = broke(from_gateway.as_ref()) => break Err(Initiator::Gateway),
-                        () = sleep(HALF_CLOSED) => if ending.heard_of_client() == heard {
+                        () = sleep(HALF_CLOSED) => if ending.bytes(Direction::ToGateway) == heard {
                             break Err(Initiator::Gateway);
                         }
                     }
@@ -287,25 +292,5 @@ impl Relay {
         };
         // A gateway that does not answer is left.
         let _ = timeout(GATEWAY_GOODBYE, goodbye).await;
-    }
-}
-
-/// Counts a relay from its begin to its end, however it ends.
-struct Open {
-    metrics: Arc<Metrics>,
-    kind: Kind,
-    since: Instant,
-}
-
-impl Open {
-    fn new(metrics: &Arc<Metrics>, kind: Kind) -> Self {
-        metrics.opened(kind);
-        Self { metrics: Arc::clone(metrics), kind, since: Instant::now() }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.metrics.ended(self.kind, self.since.elapsed());
     }
 }

@@ -2,12 +2,13 @@
 //! not read beyond its frame heads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::Context;
 use super::pump::Sift;
-use crate::metrics::{CLOSE_ABNORMAL, CLOSE_NO_CODE, Direction, Initiator, Label};
+use super::record::Ending;
+use crate::metrics::{CLOSE_ABNORMAL, Direction, Initiator};
 use crate::roster::Member;
 use crate::sieve::{Sieve, Step};
 use crate::wire::Follower;
@@ -19,39 +20,6 @@ const CONTROL_WAIT: u64 = 100;
 /// busy between two writes of one frame, and less than the second after which clients and test suites expect to have
 /// seen a part of a message that they would refuse.
 const SILENCE: u64 = 800;
-
-/// What the two directions of a relay know together.
-#[derive(Default)]
-pub(super) struct Ending {
-    /// Who ended the relay and with which code: whoever was first is kept.
-    first: AtomicU32,
-    /// Bytes that the client has sent.
-    from_client: AtomicU64,
-}
-
-impl Ending {
-    pub(super) fn note(&self, by: Initiator, code: u16) {
-        let word = (by.index() as u32 + 1) << 16 | u32::from(code);
-        // An error says that somebody was first.
-        let _ = self.first.compare_exchange(0, word, Relaxed, Relaxed);
-    }
-
-    pub(super) fn get(&self) -> Option<(Initiator, u16)> {
-        let word = self.first.load(Relaxed);
-        let by = Initiator::ALL.get((word >> 16).checked_sub(1)? as usize)?;
-        Some((*by, word as u16))
-    }
-
-    pub(super) fn heard_of_client(&self) -> u64 {
-        self.from_client.load(Relaxed)
-    }
-
-    fn note_close(&self, by: Initiator, close: Option<Option<u16>>) {
-        if let Some(code) = close {
-            self.note(by, code.unwrap_or(CLOSE_NO_CODE));
-        }
-    }
-}
 
 /// Client to gateway.
 pub(super) struct Unread {
@@ -82,7 +50,7 @@ impl Unread {
 impl Sift for Unread {
     fn tick(&mut self, read: usize) {
         self.context.metrics.bytes(Direction::ToGateway, read as u64);
-        self.ending.from_client.fetch_add(read as u64, Relaxed);
+        self.ending.came(Direction::ToGateway, read);
     }
 
     fn step(&mut self, window: &mut [u8]) -> Step {
@@ -159,6 +127,7 @@ impl Sift for Strained {
     fn tick(&mut self, read: usize) {
         self.now = self.context.now();
         self.context.metrics.bytes(Direction::ToClient, read as u64);
+        self.ending.came(Direction::ToClient, read);
     }
 
     fn step(&mut self, window: &mut [u8]) -> Step {
@@ -183,9 +152,12 @@ impl Sift for Strained {
         let tally = sieve.take_tally();
         self.context.metrics.add(&tally);
         self.member.add(&tally);
-        if tally.disagreed > 0 {
+        if tally.disagreed > 0
+            && let Some(unsaid) = self.context.disagreements.ask()
+        {
             tracing::warn!(
-                "the ends of a message did not say what all of it says: this connection's messages are read wholly from now on"
+                unsaid,
+                "the ends of a message did not say what all of it says: its connection is read wholly from now on"
             );
         }
         self.ending.note_close(Initiator::Gateway, sieve.close());

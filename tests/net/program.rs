@@ -118,7 +118,7 @@ impl Drop for Running {
 }
 
 /// The address that a line of the log gives under a name.
-fn address_behind(line: &str, name: &str) -> SocketAddr {
+pub fn address_behind(line: &str, name: &str) -> SocketAddr {
     let behind = line.split(name).nth(1).unwrap();
     let address = &behind[behind.find("127.").unwrap()..];
     let end = address.find(|c: char| !c.is_ascii_digit() && !".:".contains(c)).unwrap_or(address.len());
