@@ -63,6 +63,8 @@ enum State {
 /// A message that was judged by its beginning.
 struct Streamed {
     leave_out: bool,
+    /// Its first frame has begun.
+    begun: bool,
     skim: Skim,
     watch: Watch,
 }
@@ -154,28 +156,16 @@ impl Gate {
             }
             return Some(Step::Pass(frame));
         }
-        let Some(mask) = self.lawful_mask(head, self.streamed.is_none()) else { return self.blind() };
-        match &self.streamed {
-            None => {
-                self.state = State::Holding { whole: 0, control_waits: false };
-                None
-            }
-            Some(streamed) => {
-                let leave_out = streamed.leave_out;
-                self.enter(head.payload, mask, head.fin);
-                Some(if leave_out { Step::Drop(head.len, None) } else { Step::Pass(head.len) })
-            }
-        }
-    }
-
-    /// The masking key of a data frame that a server accepts at the first place of a message, or at a later one.
-    fn lawful_mask(&self, head: Head, first: bool) -> Option<[u8; 4]> {
-        let opcode = match head.opcode {
-            Opcode::Text | Opcode::Binary => first,
-            Opcode::Continuation => !first,
-            Opcode::Close | Opcode::Ping | Opcode::Pong => false,
+        let first = self.streamed.as_ref().is_none_or(|streamed| !streamed.begun);
+        let Some(mask) = lawful_mask(head, first) else { return self.blind() };
+        let Some(streamed) = &mut self.streamed else {
+            self.state = State::Holding { whole: 0, control_waits: false };
+            return None;
         };
-        head.mask.filter(|_| opcode && !head.extended)
+        streamed.begun = true;
+        let leave_out = streamed.leave_out;
+        self.enter(head.payload, mask, head.fin);
+        Some(if leave_out { Step::Drop(head.len, None) } else { Step::Pass(head.len) })
     }
 
     /// Collects a message until it is whole or there is more than can be held. `None`: the state has changed, look
@@ -195,7 +185,7 @@ impl Gate {
                     }
                     head.frame()
                 }
-                Parse::Head(head) if self.lawful_mask(head, whole == 0).is_none() => return self.blind(),
+                Parse::Head(head) if lawful_mask(head, whole == 0).is_none() => return self.blind(),
                 Parse::Head(head) => head.frame(),
             };
             let end = (whole as u64).saturating_add(needed);
@@ -256,7 +246,7 @@ impl Gate {
         };
         let watch = if leave_out || self.mode == Mode::Observe { Watch::Nothing } else { watch };
         let skim = Skim::new(self.guard.limits().max_run_id);
-        self.streamed = Some(Box::new(Streamed { leave_out, skim, watch }));
+        self.streamed = Some(Box::new(Streamed { leave_out, begun: false, skim, watch }));
         self.state = State::Boundary;
     }
 
@@ -400,6 +390,16 @@ impl Streamed {
         }
         Ok(())
     }
+}
+
+/// The masking key of a data frame that a server accepts as the first of a message, or as a later one.
+fn lawful_mask(head: Head, first: bool) -> Option<[u8; 4]> {
+    let opcode = match head.opcode {
+        Opcode::Text | Opcode::Binary => first,
+        Opcode::Continuation => !first,
+        Opcode::Close | Opcode::Ping | Opcode::Pong => false,
+    };
+    head.mask.filter(|_| opcode && !head.extended)
 }
 
 /// The message in these frames, the last of which need not be whole.
