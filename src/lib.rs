@@ -4,7 +4,7 @@
 //!
 //! 0. Pure, without tokio, clock, log or metrics: [`wire`] (frame heads), [`json`] and [`event`] (what a message
 //!    says), [`stamp`] and [`filter`] (the rule table), [`distinct`] (how many different runs), [`sieve`] (bytes in, steps
-//!    out).
+//!    out), [`guard`] (which clients may start runs).
 //! 1. Observing: [`roster`], [`metrics`], [`journal`], [`telemetry`], [`drain`].
 //! 2. The data path: [`socket`], [`relay`].
 //! 3. Doors: [`upstream`], [`front`], [`status`], [`admin`].
@@ -20,6 +20,7 @@ pub mod drain;
 pub mod event;
 pub mod filter;
 pub mod front;
+pub mod guard;
 pub mod healthcheck;
 pub mod journal;
 pub mod json;

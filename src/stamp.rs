@@ -46,6 +46,15 @@ impl Secret {
         RunKey(u128::from(hash.h1) << 64 | u128::from(hash.h2))
     }
 
+    /// The key of a request: its id, and the connection on which it is unique.
+    #[must_use]
+    pub fn request(&self, connection: u64, id: Str<'_>) -> u64 {
+        self.hash64(|hasher| {
+            hasher.write_u64(connection);
+            id.decode(|piece| hasher.write(piece));
+        })
+    }
+
     /// A fingerprint of three numbers, linear modulo a prime: under random factors, two that differ share one with a
     /// probability of about 2^-60, and clients choose neither `seq` nor `ts`.
     #[inline]

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The map of `src/lib.rs`, lowest layer first.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "wire",
     "json",
     "event",
@@ -15,6 +15,7 @@ const ORDER: [&str; 23] = [
     "filter",
     "distinct",
     "sieve",
+    "guard",
     "roster",
     "metrics",
     "journal",
@@ -32,7 +33,7 @@ const ORDER: [&str; 23] = [
     "demo",
     "cli",
 ];
-const PURE: usize = 7;
+const PURE: usize = 8;
 
 fn sources() -> Vec<(String, PathBuf, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

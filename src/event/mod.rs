@@ -153,7 +153,7 @@ impl<'a> Payload<'a> {
 }
 
 /// Whether `data` is an object whose `phase` says that a run is over.
-fn phase_is_last(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
+pub(crate) fn phase_is_last(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
     let mut last = false;
     if reader.peek() != Some(b'{') {
         reader.value()?;

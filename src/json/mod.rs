@@ -66,6 +66,14 @@ impl<'a> Str<'a> {
         piece(rest);
     }
 
+    /// Bytes of the decoded string.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        let mut length = 0;
+        self.decode(|piece| length += piece.len());
+        length
+    }
+
     /// The decoded string, if it has no more bytes than the buffer; else as it stands in the text, which then
     /// holds a backslash.
     #[inline]

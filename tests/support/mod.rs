@@ -4,7 +4,9 @@
 pub(crate) mod captures;
 pub(crate) mod events;
 pub(crate) mod frames;
+pub(crate) mod guard;
 pub(crate) mod naive_json;
 pub(crate) mod naive_table;
 pub(crate) mod pump;
 pub(crate) mod readers;
+pub(crate) mod requests;

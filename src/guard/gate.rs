@@ -1,0 +1,424 @@
+//! A client's bytes in, steps out: refused starts are left out of the stream, whole messages each; everything else goes
+//! on as it came.
+//!
+//! The law of this file: what is left out is a whole message, and no start that was refused goes on, however it is
+//! framed. What no server takes for frames passes unread: the gateway ends the connection there. How the stream is cut
+//! into windows changes nothing, except that a held message may be given up in time ([`Gate::give_up`]).
+//!
+//! A message that is larger than the limit is judged by its beginning, and its rest is watched: where it turns out to
+//! say something else, the gate breaks, and the connection has to end.
+
+use std::sync::Arc;
+
+use super::answer;
+use super::skim::{Gist, Skim, Watch};
+use super::start::{self, Start};
+use super::{Admitted, Client, Guard, Reason, Refusal};
+use crate::sieve::{Mode, Step};
+use crate::wire::{self, Head, MAX_HEAD, Opcode, Parse};
+
+/// Bytes of answers that may wait. Beyond that a refused start is left out without one.
+const ANSWERS: usize = 16 * 1024;
+/// Bytes of a message that are unmasked at once while it streams: whole masking keys.
+const PIECE: usize = 4 * 1024;
+
+/// What has happened since the last [`Gate::take_tally`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Starts that went on and counted.
+    pub admitted: u32,
+    /// Starts that went on and did not count again.
+    pub repeated: u32,
+    /// Starts that were left out, by `Reason as usize`.
+    pub refused: [u32; Reason::ALL.len()],
+    /// Starts that would have been, if the guard did not only observe.
+    pub would_refuse: [u32; Reason::ALL.len()],
+    /// Of all starts, those that were none for sure: not JSON, or too large to see.
+    pub unclear: u32,
+    /// Refused starts that got no answer: without an id to answer to, or one too many.
+    pub unanswered: u32,
+    /// Messages whose rest contradicted their beginning.
+    pub deceits: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The window starts at a frame.
+    Boundary,
+    /// So many bytes pass as they are.
+    Passing(u64),
+    /// A message is held: the window starts at its first frame. The frames in the first `whole` bytes are complete,
+    /// `whole <= hold`.
+    Holding { whole: usize, control_waits: bool },
+    /// A whole message is left out: of so many bytes, only the control frames pass.
+    LeavingOut(usize),
+    /// In the payload of a frame whose message streams.
+    Streaming { left: u64, mask: [u8; 4], fin: bool },
+    /// Not frames, or behind a Close: everything passes.
+    Opaque,
+    /// Nothing passes any more.
+    Broken,
+}
+
+/// A message that was judged by its beginning.
+struct Streamed {
+    leave_out: bool,
+    /// Its first frame has begun.
+    begun: bool,
+    skim: Skim,
+    watch: Watch,
+}
+
+/// The guard of one connection, client to gateway.
+pub struct Gate {
+    guard: Arc<Guard>,
+    mode: Mode,
+    client: Client,
+    connection: u64,
+    /// Bytes of a message that are held at most, its heads included.
+    hold: usize,
+    state: State,
+    /// The message that streams, from its judgement to its last frame.
+    streamed: Option<Box<Streamed>>,
+    close: Option<Option<u16>>,
+    answers: Vec<u8>,
+    tally: Tally,
+}
+
+impl Gate {
+    /// What a gate costs at most besides the window, in bytes: with the answers that wait, a message that streams, and,
+    /// while it is judged, a held message unmasked and decoded (of one byte that is not UTF-8 become three).
+    #[must_use]
+    pub fn bytes(inspect_limit: usize, max_run_id: usize) -> usize {
+        let streamed = size_of::<Streamed>() + start::MAX_ID + 2 * 6 * max_run_id + 256;
+        size_of::<Self>() + 2 * ANSWERS + streamed + 5 * (inspect_limit + MAX_HEAD)
+    }
+
+    /// The gate of a client's connection, which no other has had the number of. A message of more bytes than the limit,
+    /// with its heads, is judged by its beginning.
+    #[must_use]
+    pub fn new(guard: Arc<Guard>, mode: Mode, client: Client, connection: u64, inspect_limit: usize) -> Self {
+        Self {
+            guard,
+            mode,
+            client,
+            connection,
+            hold: inspect_limit + MAX_HEAD,
+            state: State::Boundary,
+            streamed: None,
+            close: None,
+            answers: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Says what is to be done with the start of the window, which must not be empty and must start where the last step
+    /// ended. `now` is in milliseconds of the clock that all callers of the guard share.
+    pub fn step(&mut self, window: &[u8], now: u64) -> Step {
+        loop {
+            let step = match self.state {
+                State::Opaque => Some(Step::Pass(window.len())),
+                State::Broken => Some(Step::Drop(window.len(), None)),
+                State::Passing(left) => Some(self.pass(window, left)),
+                State::LeavingOut(left) => Some(self.leave_out_frame(window, left)),
+                State::Streaming { left, mask, fin } => self.stream(window, left, mask, fin),
+                State::Boundary => self.begin(window),
+                State::Holding { whole, control_waits } => self.hold(window, now, whole, control_waits),
+            };
+            if let Some(step) = step {
+                return step;
+            }
+        }
+    }
+
+    fn pass(&mut self, window: &[u8], left: u64) -> Step {
+        let n = usize::try_from(left).map_or(window.len(), |left| left.min(window.len()));
+        let left = left - n as u64;
+        self.state = if left == 0 { State::Boundary } else { State::Passing(left) };
+        Step::Pass(n)
+    }
+
+    /// At a frame's head. `None`: the state has changed, look again.
+    fn begin(&mut self, window: &[u8]) -> Option<Step> {
+        let head = match wire::head(window) {
+            Parse::Head(head) => head,
+            Parse::More(needed) => return Some(Step::More(needed)),
+            Parse::Broken => return self.blind(),
+        };
+        if head.is_lawful_control() {
+            let frame = head.frame() as usize;
+            if window.len() < frame {
+                return Some(Step::More(frame));
+            }
+            if head.opcode == Opcode::Close {
+                self.close = Some(wire::close_code(&window[head.len..frame], head.mask));
+                self.state = State::Opaque;
+            }
+            return Some(Step::Pass(frame));
+        }
+        let first = self.streamed.as_ref().is_none_or(|streamed| !streamed.begun);
+        let Some(mask) = lawful_mask(head, first) else { return self.blind() };
+        let Some(streamed) = &mut self.streamed else {
+            self.state = State::Holding { whole: 0, control_waits: false };
+            return None;
+        };
+        streamed.begun = true;
+        let leave_out = streamed.leave_out;
+        self.enter(head.payload, mask, head.fin);
+        Some(if leave_out { Step::Drop(head.len, None) } else { Step::Pass(head.len) })
+    }
+
+    /// Collects a message until it is whole or there is more than can be held. `None`: the state has changed, look
+    /// again.
+    fn hold(&mut self, window: &[u8], now: u64, mut whole: usize, mut control_waits: bool) -> Option<Step> {
+        // However much is there, only this is looked at.
+        let window = &window[..window.len().min(self.hold)];
+        loop {
+            let needed = match wire::head(&window[whole..]) {
+                Parse::Broken => return self.blind(),
+                Parse::More(needed) => needed as u64,
+                Parse::Head(head) if head.is_lawful_control() => {
+                    if head.opcode == Opcode::Close {
+                        // The message will not end: of what came before, the gateway makes nothing.
+                        self.state = State::Passing(whole as u64);
+                        return None;
+                    }
+                    head.frame()
+                }
+                Parse::Head(head) if lawful_mask(head, whole == 0).is_none() => return self.blind(),
+                Parse::Head(head) => head.frame(),
+            };
+            let end = (whole as u64).saturating_add(needed);
+            if (window.len() as u64) < end {
+                self.state = State::Holding { whole, control_waits };
+                if window.len() == self.hold {
+                    let gist = self.gist(window);
+                    self.release(gist, now);
+                    return None;
+                }
+                return Some(Step::More(usize::try_from(end).map_or(self.hold, |end| end.min(self.hold))));
+            }
+            let Parse::Head(head) = wire::head(&window[whole..]) else { return self.blind() };
+            whole = end as usize;
+            control_waits |= head.opcode.is_control();
+            if head.fin && !head.opcode.is_control() {
+                return Some(self.judge_whole(&window[..whole], now));
+            }
+        }
+    }
+
+    fn judge_whole(&mut self, frames: &[u8], now: u64) -> Step {
+        let start = start::read(&payload(frames), self.guard.secret(), self.connection);
+        if let Some(start) = start
+            && self.refuses(&start, now)
+        {
+            return self.leave_out_frame(frames, frames.len());
+        }
+        self.state = State::Boundary;
+        Step::Pass(frames.len())
+    }
+
+    /// One frame of a message that is left out, or a control frame within it, of `left` bytes in all.
+    fn leave_out_frame(&mut self, window: &[u8], left: usize) -> Step {
+        let Parse::Head(head) = wire::head(window) else {
+            // Not reached: heads that were read once can be read again.
+            self.state = State::Broken;
+            return Step::Drop(window.len(), None);
+        };
+        let frame = (head.frame() as usize).min(left);
+        self.state = if left == frame { State::Boundary } else { State::LeavingOut(left - frame) };
+        if head.opcode.is_control() { Step::Pass(frame) } else { Step::Drop(frame, None) }
+    }
+
+    /// What there is of a message says.
+    fn gist(&self, window: &[u8]) -> Gist {
+        let mut skim = Skim::new(self.guard.limits().max_run_id);
+        // Nothing is watched for.
+        let _ = skim.read(&payload(window), Watch::Nothing);
+        skim.gist(self.guard.secret(), self.connection)
+    }
+
+    /// Judges a message by what there is of it. It streams from its first byte on, for the window still starts there.
+    fn release(&mut self, gist: Gist, now: u64) {
+        let (leave_out, watch) = match gist {
+            Gist::Other(watch) => (false, watch),
+            Gist::Start(start) => (self.refuses(&start, now), Watch::Everything),
+        };
+        let watch = if leave_out || self.mode == Mode::Observe { Watch::Nothing } else { watch };
+        let skim = Skim::new(self.guard.limits().max_run_id);
+        self.streamed = Some(Box::new(Streamed { leave_out, begun: false, skim, watch }));
+        self.state = State::Boundary;
+    }
+
+    /// Asks the guard about a start, counts what it says, and answers for it where it refuses. Whether the message is to
+    /// be left out.
+    fn refuses(&mut self, start: &Start, now: u64) -> bool {
+        self.tally.unclear += u32::from(!start.certain);
+        let refusal = match self.guard.admit(self.client, start, now) {
+            Ok(Admitted::New) => {
+                self.tally.admitted += 1;
+                return false;
+            }
+            Ok(Admitted::Repeated) => {
+                self.tally.repeated += 1;
+                return false;
+            }
+            Err(refusal) => refusal,
+        };
+        let reason = refusal.reason() as usize;
+        if self.mode == Mode::Observe {
+            self.tally.would_refuse[reason] += 1;
+            return false;
+        }
+        self.tally.refused[reason] += 1;
+        self.answer(start, refusal);
+        true
+    }
+
+    fn answer(&mut self, start: &Start, refusal: Refusal) {
+        match &start.id {
+            Some(id) if !self.is_full() => {
+                self.answers.extend(answer::frame(id, refusal, self.guard.limits()));
+            }
+            _ => self.tally.unanswered += 1,
+        }
+    }
+
+    /// A frame of the message that streams begins.
+    fn enter(&mut self, left: u64, mask: [u8; 4], fin: bool) {
+        if left > 0 {
+            self.state = State::Streaming { left, mask, fin };
+            return;
+        }
+        self.state = State::Boundary;
+        if fin {
+            self.streamed = None;
+        }
+    }
+
+    /// In a frame of the message that streams. `None`: the state has changed, look again.
+    fn stream(&mut self, window: &[u8], left: u64, mut mask: [u8; 4], fin: bool) -> Option<Step> {
+        let n = usize::try_from(left).map_or(window.len(), |left| left.min(window.len()));
+        let Some(streamed) = &mut self.streamed else { return self.blind() };
+        if streamed.watch != Watch::Nothing
+            && let Err(lawful) = streamed.watch(&window[..n], mask)
+        {
+            self.tally.deceits += 1;
+            self.state = State::Broken;
+            return (lawful > 0).then_some(Step::Pass(lawful));
+        }
+        let leave_out = streamed.leave_out;
+        mask.rotate_left(n % 4);
+        self.enter(left - n as u64, mask, fin);
+        Some(if leave_out { Step::Drop(n, None) } else { Step::Pass(n) })
+    }
+
+    /// What comes now is not frames as any server would read them: it passes, unread.
+    fn blind(&mut self) -> Option<Step> {
+        self.state = State::Opaque;
+        None
+    }
+
+    /// For when the undecided bytes in the window have waited long enough: a held message goes on, judged by what there
+    /// is of it. One that does not say yet whether it starts a run waits on, for the gateway can do nothing with it either;
+    /// unless a control frame waits behind it.
+    pub fn give_up(&mut self, window: &[u8], now: u64) {
+        if let State::Holding { control_waits, .. } = self.state {
+            let gist = self.gist(&window[..window.len().min(self.hold)]);
+            let certain = !matches!(&gist, Gist::Start(start) if !start.certain);
+            if certain || control_waits {
+                self.release(gist, now);
+            }
+        }
+    }
+
+    /// A whole control frame waits behind a message that is held.
+    #[must_use]
+    pub fn control_waits(&self) -> bool {
+        matches!(self.state, State::Holding { control_waits: true, .. })
+    }
+
+    /// What the client is to be told: whole frames, to be sent between two of the gateway's.
+    pub fn take_answers(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// So many answers wait that refused starts get none any more. Who wants none to be lost, takes them first.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.answers.len() >= ANSWERS
+    }
+
+    /// A message was not what its beginning said. Nothing passes any more: the connection has to end.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        matches!(self.state, State::Broken)
+    }
+
+    /// What has passed so far are whole frames, none of them a Close: a frame of our own may follow. What is in the
+    /// window but not decided has not passed.
+    #[must_use]
+    pub fn at_boundary(&self) -> bool {
+        match self.state {
+            State::Boundary | State::Holding { .. } | State::LeavingOut(_) => true,
+            State::Streaming { .. } => self.streamed.as_ref().is_some_and(|streamed| streamed.leave_out),
+            State::Passing(_) | State::Opaque | State::Broken => false,
+        }
+    }
+
+    /// `Some` once a Close has passed, with its code where it had one.
+    #[must_use]
+    pub fn close(&self) -> Option<Option<u16>> {
+        self.close
+    }
+
+    /// What has happened since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+}
+
+impl Streamed {
+    /// Reads on, where the mask's first byte belongs to the first of these. An error: behind so many bytes stands what
+    /// was watched for.
+    fn watch(&mut self, masked: &[u8], mask: [u8; 4]) -> Result<(), usize> {
+        for (i, piece) in masked.chunks(PIECE).enumerate() {
+            let plain = &mut [0; PIECE][..piece.len()];
+            plain.copy_from_slice(piece);
+            unmask(plain, mask);
+            self.skim.read(plain, self.watch).map_err(|n| i * PIECE + n)?;
+        }
+        Ok(())
+    }
+}
+
+/// The masking key of a data frame that a server accepts as the first of a message, or as a later one.
+fn lawful_mask(head: Head, first: bool) -> Option<[u8; 4]> {
+    let opcode = match head.opcode {
+        Opcode::Text | Opcode::Binary => first,
+        Opcode::Continuation => !first,
+        Opcode::Close | Opcode::Ping | Opcode::Pong => false,
+    };
+    head.mask.filter(|_| opcode && !head.extended)
+}
+
+/// The message in these frames, the last of which need not be whole.
+fn payload(mut frames: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(frames.len());
+    while let Parse::Head(head) = wire::head(frames) {
+        let end = usize::try_from(head.frame()).map_or(frames.len(), |end| end.min(frames.len()));
+        if !head.opcode.is_control() {
+            let start = message.len();
+            message.extend_from_slice(&frames[head.len..end]);
+            unmask(&mut message[start..], head.mask.unwrap_or_default());
+        }
+        frames = &frames[end..];
+    }
+    message
+}
+
+fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte ^= mask[i % 4];
+    }
+}

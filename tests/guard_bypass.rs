@@ -1,0 +1,247 @@
+//! No start that was refused reaches the gateway: attempts one by one, and whatever chance finds.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod support;
+
+use proptest::prelude::*;
+use seqgate::guard::Limits;
+use seqgate::sieve::Mode;
+use support::frames::{BINARY, FIN, PING, TEXT};
+use support::guard::{Turnstile, chat, cut, guard, health, hear, masked, rate, said, stream};
+use support::requests::{Meaning, meaning};
+
+const LIMIT: usize = 512;
+
+/// A connection of a client that has spent all it had.
+fn spent(limit: usize) -> Turnstile {
+    let mut pump = Turnstile::new(&guard(rate(1, 1)), Mode::Enforce, limit);
+    pump.feed(&said(chat("first", "first")));
+    assert_eq!(pump.tally.admitted, 1);
+    pump.out.clear();
+    pump
+}
+
+/// No whole message that reached the gateway starts a run.
+fn starts_nothing(pump: &Turnstile) -> bool {
+    let starts = |message: &Vec<u8>| matches!(meaning(message), Meaning::Start { .. });
+    !hear(&pump.out, |_| true).messages.iter().any(starts)
+}
+
+/// So much text that the message is larger than the limit.
+fn padding() -> String {
+    "x".repeat(4 * LIMIT)
+}
+
+#[test]
+fn no_disguise_of_a_small_message_helps() {
+    let key = r#""params":{"sessionKey":"main","message":"hi","idempotencyKey":"k"}"#;
+    for text in [
+        format!(r#"{{"type":"req","id":"1","method":"chat.send",{key}}}"#),
+        // Key order, whitespace, escapes.
+        format!(r#"{{{key},"method":"chat.send","id":"1","type":"req"}}"#),
+        format!("\r\n\t {{\n\"method\"\t:\r\"chat.send\" , \"id\":\"1\",\"type\":\"req\",{key}}}\n"),
+        format!(r#"{{"\u0074ype":"req","id":"1","\u006dethod":"chat\u002Esend",{key}}}"#),
+        format!(r#"{{"type":"req","id":"1","m\u0065thod":"\u0063\u0068\u0061\u0074.send",{key}}}"#),
+        // The last of equal keys counts.
+        format!(r#"{{"type":"req","id":"1","method":"health","method":"chat.send",{key}}}"#),
+        format!(r#"{{"type":"req","id":"1","method":"health",{key},"\u006dethod":"chat.send"}}"#),
+        r#"{"id":"1","method":"node.event","params":{"event":"exec.finished","event":"agent.request"}}"#
+            .into(),
+        r#"{"id":"1","method":"node.event","params":{"event":"x"},"params":{"event":"agent.request"}}"#
+            .into(),
+        r#"{"id":"1","method":"node.event","params":{"\u0065vent":"voice.transcript"}}"#.into(),
+        // A key that was admitted, and then another.
+        format!(r#"{{"id":"1","method":"chat.send","params":{{"idempotencyKey":"first"}},{key}}}"#),
+        r#"{"id":"1","method":"chat.send","params":{"idempotencyKey":"first","idempotencyKey":"k"}}"#.into(),
+        r#"{"id":"1","method":"chat.send","params":{"idempotencyKey":"first","idempotencyKe\u0079":"k"}}"#
+            .into(),
+        // The same key under another method.
+        r#"{"id":"1","method":"agent","params":{"idempotencyKey":"first"}}"#.into(),
+        // Keys that are not strings.
+        r#"{"id":"1","method":"chat.send","params":{"idempotencyKey":["first"]}}"#.into(),
+        r#"{"id":"1","method":"chat.send","params":["idempotencyKey","first"]}"#.into(),
+        // Lone surrogates, depth.
+        format!(r#"{{"x":"\ud83d","method":"chat.send","id":"1",{key}}}"#),
+        format!(r#"{{"x":{}{},"method":"chat.send","id":"1",{key}}}"#, "[".repeat(60), "]".repeat(60)),
+    ] {
+        assert!(matches!(meaning(text.as_bytes()), Meaning::Start { .. }), "{text}");
+        for opcode in [TEXT, BINARY] {
+            for cuts in [&[][..], &[1], &[9, 30, 31]] {
+                let mut pump = spent(LIMIT);
+                pump.feed(&cut(opcode, &text, cuts).concat());
+                assert!(pump.out.is_empty() && pump.window.is_empty(), "{text}");
+                assert_eq!(pump.tally.refused, [1, 0, 0], "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_not_utf8_hide_nothing() {
+    let request = chat("1", "k").into_bytes();
+    for junk in
+        [&b"\xff"[..], b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\xf0\x9f\xa6", b"\xc0\xaf", b"\xf8\x88"]
+    {
+        // In the message, before the quote that ends it.
+        let place = request.windows(3).position(|three| three == b"hi\"").unwrap() + 2;
+        let text = [&request[..place], junk, &request[place..]].concat();
+        assert!(matches!(meaning(&text), Meaning::Start { .. }));
+        let mut pump = spent(LIMIT);
+        pump.feed(&masked(FIN | BINARY, &text));
+        assert!(pump.out.is_empty());
+        assert_eq!(pump.tally.refused, [1, 0, 0]);
+    }
+}
+
+#[test]
+fn a_message_that_is_too_large_to_hold_is_judged_by_its_beginning() {
+    let large = chat("1", "k").replace("\"hi\"", &format!("\"{}\"", padding()));
+    let early = format!(
+        r#"{{"type":"req","id":"1","method":"chat.send","params":{{"idempotencyKey":"k","message":"{}"}}}}"#,
+        padding()
+    );
+    let method_late = format!(
+        r#"{{"params":{{"message":"{}","idempotencyKey":"k"}},"method":"chat.send","id":"1"}}"#,
+        padding()
+    );
+    for text in [large, early, method_late] {
+        for cuts in [&[][..], &[1], &[700, 800, 1500]] {
+            let mut pump = spent(LIMIT);
+            let frames = cut(TEXT, &text, cuts);
+            pump.feed(&frames.join(&masked(FIN | PING, "?")[..]));
+            let pings = masked(FIN | PING, "?").repeat(frames.len() - 1);
+            assert_eq!(pump.out, pings, "{:.60}", text);
+            assert_eq!(pump.tally.refused, [1, 0, 0]);
+            // What comes behind it is judged again.
+            pump.feed(&[said(health("2")), said(chat("3", "l"))].concat());
+            assert_eq!(pump.out, [pings, said(health("2"))].concat());
+        }
+    }
+}
+
+#[test]
+fn a_rest_that_contradicts_its_beginning_breaks_the_gate() {
+    let p = padding();
+    let deceits = [
+        format!(r#"{{"type":"req","id":"1","method":"health","x":"{p}","method":"chat.send"}}"#),
+        format!(r#"{{"type":"req","id":"1","method":"health","x":"{p}","\u006dethod":"chat.send"}}"#),
+        format!(r#"{{"type":"req","id":"1","method":"health","x":"{p}", "metho\u0064" : "agent"}}"#),
+        format!(
+            r#"{{"id":"1","method":"node.event","params":{{"event":"x","y":"{p}","event":"agent.request"}}}}"#
+        ),
+        format!(
+            r#"{{"id":"1","method":"node.event","params":{{"event":"x","y":"{p}","\u0065vent":"agent.request"}}}}"#
+        ),
+        format!(
+            r#"{{"id":"1","method":"node.event","params":{{"event":"x","y":"{p}"}},"params":{{"event":"agent.request"}}}}"#
+        ),
+        // With a key that was admitted before, the start itself goes on.
+        format!(
+            r#"{{"id":"1","method":"chat.send","params":{{"idempotencyKey":"first","y":"{p}","idempotencyKey":"k"}}}}"#
+        ),
+        format!(
+            r#"{{"id":"1","method":"chat.send","params":{{"idempotencyKey":"first","y":"{p}","idempotencyKe\u0079":"k"}}}}"#
+        ),
+        format!(
+            r#"{{"id":"1","method":"chat.send","params":{{"idempotencyKey":"first","y":"{p}"}},"params":{{"idempotencyKey":"k"}}}}"#
+        ),
+        format!(
+            r#"{{"id":"1","method":"chat.send","params":{{"idempotencyKey":"first","y":"{p}"}},"method":"agent"}}"#
+        ),
+        format!(
+            r#"{{"id":"1","method":"chat.send","params":{{"idempotencyKey":"first","y":"{p}"}},"\u0070arams":{{}}}}"#
+        ),
+    ];
+    for text in deceits {
+        for cuts in [&[][..], &[1500, 1700]] {
+            let mut pump = spent(LIMIT);
+            pump.feed(&[cut(TEXT, &text, cuts).concat(), said(health("2"))].concat());
+            assert!(pump.gate.is_broken(), "{text}");
+            assert_eq!(pump.tally.deceits, 1);
+            assert!(hear(&pump.out, |_| true).messages.is_empty(), "{text}");
+            assert!(!pump.gate.at_boundary());
+        }
+    }
+}
+
+#[test]
+fn a_run_id_cannot_hide_behind_the_limit() {
+    let long = "k".repeat(3 * 64);
+    let guard = || guard(Limits { max_run_id: 64, ..rate(9, 9) });
+    let behind = format!(
+        r#"{{"id":"1","method":"chat.send","params":{{"message":"{}","idempotencyKey":"{long}"}}}}"#,
+        padding()
+    );
+    let huge = format!(r#"{{"id":"1","method":"chat.send","params":{{"idempotencyKey":"{}"}}}}"#, padding());
+    let method_late = format!(
+        r#"{{"id":"1","params":{{"idempotencyKey":"k","message":"{}","idempotencyKey":"{long}"}},"method":"agent"}}"#,
+        padding()
+    );
+    for text in [behind, huge, method_late] {
+        let mut pump = Turnstile::new(&guard(), Mode::Enforce, LIMIT);
+        pump.feed(&said(&text));
+        assert!(hear(&pump.out, |_| true).messages.is_empty(), "{text}");
+        assert_eq!(pump.tally.deceits + pump.tally.refused[2], 1, "{text}");
+    }
+}
+
+#[test]
+fn giving_up_on_a_message_is_no_way_around() {
+    let text = chat("1", "k");
+    for control in [&b""[..], &masked(FIN | PING, "?")] {
+        for at in 1..text.len() {
+            let frames = cut(TEXT, &text, &[at]);
+            let mut pump = spent(LIMIT);
+            pump.feed(&[&frames[0][..], control].concat());
+            pump.give_up();
+            assert_eq!(pump.out, if control.is_empty() || pump.gate.control_waits() { b"" } else { control });
+            assert!(!pump.gate.control_waits());
+            pump.feed(&frames[1]);
+            assert_eq!(pump.out, control, "{at}");
+            assert_eq!(pump.tally.refused, [1, 0, 0], "{at}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    #[test]
+    fn who_has_spent_all_starts_nothing_whatever_they_send(
+        script in prop::collection::vec(any::<u8>(), 0..700),
+        sizes in prop::collection::vec(1..300usize, 1..6),
+        limit in 0..200usize,
+        impatient in any::<bool>(),
+    ) {
+        let bytes = stream(&script);
+        let mut pump = spent(limit);
+        let mut rest = &bytes[..];
+        for size in sizes.iter().cycle() {
+            let (chunk, behind) = rest.split_at((*size).min(rest.len()));
+            pump.feed(chunk);
+            if impatient {
+                pump.give_up();
+            }
+            rest = behind;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert!(starts_nothing(&pump));
+    }
+
+    #[test]
+    fn no_run_begins_under_an_id_that_is_too_long(
+        script in prop::collection::vec(any::<u8>(), 0..700),
+        limit in 0..200usize,
+    ) {
+        let limits = Limits { max_run_id: 3, ..rate(1, 0) };
+        let mut pump = Turnstile::new(&guard(limits), Mode::Enforce, limit);
+        pump.feed(&stream(&script));
+        for message in hear(&pump.out, |_| true).messages {
+            if let Meaning::Start { key: Some(key), .. } = meaning(&message) {
+                prop_assert!(key.len() <= 3);
+            }
+        }
+    }
+}
