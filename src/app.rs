@@ -10,13 +10,14 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::admin::Admin;
-use crate::config::Config;
+use crate::config::{Config, GuardSettings};
 use crate::distinct::Distinct;
 use crate::drain::{Drain, Phase};
 use crate::front::{Front, Settings};
+use crate::guard::Guard;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
-use crate::relay::{self, Context};
+use crate::relay::{self, Context, Protection};
 use crate::roster::Roster;
 use crate::sieve::Rules;
 use crate::stamp::Secret;
@@ -83,7 +84,13 @@ impl App {
             distinct: Distinct::default(),
         });
         let roster = Arc::new(Roster::default());
-        let metrics = Metrics::new(Arc::clone(&rules), Arc::clone(&roster), config.max_connections)
+        let epoch = Instant::now();
+        let protection = config.guard.map(|GuardSettings { limits, scope }| {
+            let guard = Guard::new(limits, rules.secret.clone(), config.guarded_clients());
+            Protection { guard: Arc::new(guard), scope }
+        });
+        let guarding = protection.as_ref().map(|protection| (Arc::clone(&protection.guard), epoch));
+        let metrics = Metrics::new(Arc::clone(&rules), Arc::clone(&roster), config.max_connections, guarding)
             .map_err(StartError::Metrics)?;
         let (clients, listen) = bind("SEQGATE_LISTEN", config.listen).await?;
         let (operators, admin) = bind("SEQGATE_ADMIN_LISTEN", config.admin_listen).await?;
@@ -92,7 +99,8 @@ impl App {
             metrics: Arc::new(metrics),
             roster,
             journal: Arc::new(Journal::default()),
-            epoch: Instant::now(),
+            protection,
+            epoch,
             disagreements: Seldom::default(),
         });
         Ok(Self { config, clients, operators, addresses: Addresses { listen, admin }, context })

@@ -1,24 +1,25 @@
 //! The settings: one table, read from flags and environment into values that cannot be half valid.
 
+mod guard;
+mod memory;
 mod parse;
 mod table;
 mod values;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
+pub use self::guard::GuardSettings;
+pub use self::memory::MemoryBound;
 pub(crate) use self::parse::duration;
 use self::parse::{list, network, size, upstream};
 pub use self::table::help;
 pub use self::values::{BadSetting, Source, Values};
-use crate::filter::{Ledger, Order};
-use crate::front::HTTP_BOUND;
-use crate::relay::buffer_bound;
-use crate::sieve::{Mode, Sieve};
+use crate::filter::Order;
+use crate::sieve::Mode;
 use crate::telemetry::Format;
 use crate::upstream::Upstream;
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     pub trusted_proxies: Vec<IpNet>,
     pub tunnel_paths: Vec<String>,
+    /// None: nobody is limited.
+    pub guard: Option<GuardSettings>,
     pub log: LevelFilter,
     pub log_format: Format,
     /// Name, text and source of each setting, as they were given.
@@ -70,6 +73,7 @@ impl Config {
             |name, least, most| values.parse(name, |v| duration(v).filter(|d| (least..=most).contains(d)));
         let (millisecond, second, hour) =
             (Duration::from_millis(1), Duration::from_secs(1), Duration::from_secs(3600));
+        let run_ttl = time("RUN_TTL", second, hour * 24 * 365)?;
         let config = Self {
             listen: values.parse("LISTEN", |v| v.parse().ok())?,
             upstream: values.parse("UPSTREAM", upstream)?,
@@ -88,7 +92,7 @@ impl Config {
             events: values
                 .parse("EVENTS", |v| list(v, |name| Some(name.to_owned())).filter(|l| !l.is_empty()))?,
             runs_per_connection: number("RUNS_PER_CONNECTION", 1_000_000)?,
-            run_ttl: time("RUN_TTL", second, hour * 24 * 365)?,
+            run_ttl,
             inspect_limit: values
                 .parse("INSPECT_LIMIT", |v| size(v).filter(|n| (1 << 10..=32 << 20).contains(n)))?,
             max_connections: number("MAX_CONNECTIONS", 1_000_000)?,
@@ -98,6 +102,7 @@ impl Config {
             trusted_proxies: values.parse("TRUSTED_PROXIES", |v| list(v, network))?,
             tunnel_paths: values
                 .parse("TUNNEL_PATHS", |v| list(v, |path| path.starts_with('/').then(|| path.to_owned())))?,
+            guard: GuardSettings::new(values, run_ttl)?,
             log: values.parse("LOG", |v| {
                 let known = ["off", "error", "warn", "info", "debug", "trace"].contains(&v);
                 v.parse().ok().filter(|_| known)
@@ -150,49 +155,5 @@ impl Config {
             )));
         }
         Ok(())
-    }
-
-    /// The memory that connections can take together at most, in bytes: the promise printed at start.
-    #[must_use]
-    pub fn memory_bound(&self) -> MemoryBound {
-        MemoryBound {
-            connections: self.max_connections,
-            runs: self.runs_per_connection,
-            run_bytes: Ledger::RUN_BYTES,
-            buffers: Sieve::BASE_BYTES + buffer_bound(self.inspect_limit).max(HTTP_BOUND),
-        }
-    }
-}
-
-/// What memory is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct MemoryBound {
-    connections: usize,
-    runs: usize,
-    run_bytes: usize,
-    buffers: usize,
-}
-
-impl MemoryBound {
-    /// In bytes, all together.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        let connection = self.runs as u64 * self.run_bytes as u64 + self.buffers as u64;
-        connection.saturating_mul(self.connections as u64)
-    }
-}
-
-impl fmt::Display for MemoryBound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        write!(
-            f,
-            "at most {} MiB for connections: {} connections x ({} runs x {} B + {} KiB of buffers)",
-            mib(self.total()),
-            self.connections,
-            self.runs,
-            self.run_bytes,
-            self.buffers.div_ceil(1 << 10),
-        )
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct Setting {
 }
 
 /// The table of settings, in the order in which they are shown.
-pub(super) const SETTINGS: [Setting; 17] = [
+pub(super) const SETTINGS: [Setting; 22] = [
     Setting {
         name: "LISTEN",
         default: "127.0.0.1:18900",
@@ -101,6 +101,36 @@ pub(super) const SETTINGS: [Setting; 17] = [
         default: "/__openclaw__/,/voiceclaw/,/desktop/,/node-desktop/,/node-portal/",
         accepts: "path prefixes that begin with /, separated by commas",
         help: "WebSockets with protocols of their own: relayed, never judged",
+    },
+    Setting {
+        name: "GUARD_RUNS_PER_MINUTE",
+        default: "",
+        accepts: "a number from 1 to 1000000, or nothing for no limit",
+        help: "runs that a client may start in a minute; the others are refused as the gateway would",
+    },
+    Setting {
+        name: "GUARD_BURST",
+        default: "",
+        accepts: "a number from 1 to 1000000 beside SEQGATE_GUARD_RUNS_PER_MINUTE, or nothing for a minute's worth",
+        help: "of these, how many at once",
+    },
+    Setting {
+        name: "GUARD_MAX_LIVE_RUNS",
+        default: "",
+        accepts: "a number from 1 to 10000, or nothing for no limit",
+        help: "runs of a client that may go on at one time",
+    },
+    Setting {
+        name: "GUARD_MAX_RUN_ID",
+        default: "",
+        accepts: "a number of bytes from 1 to 65536, or nothing for 256 where another limit of the guard is set",
+        help: "the longest run id that a client may choose",
+    },
+    Setting {
+        name: "GUARD_SCOPE",
+        default: "address",
+        accepts: "address or connection",
+        help: "what counts as a client of the guard",
     },
     Setting {
         name: "LOG",

@@ -26,6 +26,8 @@ pub(super) struct Own {
     pub(super) status: StatusCode,
     pub(super) rejection: Rejection,
     pub(super) message: String,
+    /// Seconds.
+    pub(super) retry_after: Option<u32>,
 }
 
 impl Own {
@@ -37,7 +39,7 @@ impl Own {
             }
             Refusal::Timeout => (StatusCode::REQUEST_TIMEOUT, Rejection::HeaderTimeout),
         };
-        Self { status, rejection, message: refusal.to_string() }
+        Self { status, rejection, message: refusal.to_string(), retry_after: None }
     }
 
     pub(super) fn bad_gateway(message: &str) -> Self {
@@ -45,6 +47,7 @@ impl Own {
             status: StatusCode::BAD_GATEWAY,
             rejection: Rejection::BadGateway,
             message: message.to_owned(),
+            retry_after: None,
         }
     }
 
@@ -53,6 +56,7 @@ impl Own {
             status: StatusCode::BAD_REQUEST,
             rejection: Rejection::BadRequest,
             message: "the request broke off in its body".to_owned(),
+            retry_after: None,
         }
     }
 
@@ -61,7 +65,7 @@ impl Own {
             Unreachable::Timeout(_) => Rejection::ConnectTimeout,
             Unreachable::Failed(_) => Rejection::Unreachable,
         };
-        Self { status: StatusCode::BAD_GATEWAY, rejection, message: why.to_string() }
+        Self { status: StatusCode::BAD_GATEWAY, rejection, message: why.to_string(), retry_after: None }
     }
 
     pub(super) fn limit() -> Self {
@@ -69,6 +73,7 @@ impl Own {
             status: StatusCode::SERVICE_UNAVAILABLE,
             rejection: Rejection::Limit,
             message: "all connections are in use (SEQGATE_MAX_CONNECTIONS)".to_owned(),
+            retry_after: Some(RETRY_SECONDS),
         }
     }
 
@@ -79,10 +84,6 @@ impl Own {
             "{{\"error\":{{\"source\":\"seqgate\",\"code\":\"{}\",\"message\":{message}}}}}\n",
             self.rejection.name()
         )
-    }
-
-    fn retry_after(&self) -> Option<u32> {
-        (self.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_SECONDS)
     }
 
     /// As an answer of hyper's.
@@ -96,7 +97,7 @@ impl Own {
             // What was refused can't be told from what follows it.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(seconds) = self.retry_after() {
+        if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         response
@@ -105,7 +106,7 @@ impl Own {
     /// As the last bytes on a connection without hyper.
     pub(super) async fn write(&self, stream: &mut TcpStream) {
         let body = self.json();
-        let retry = self.retry_after().map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
+        let retry = self.retry_after.map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
         let text = format!(
             "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n{retry}content-length: {}\r\nconnection: close\r\n\r\n{body}",
             self.status.as_u16(),

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use super::answer::Own;
 use super::body::{Body, Outgoing, Relayed, await_continue};
 use super::lawful::{Asked, lawful};
+use super::start::{self, Run};
 use super::{Front, Guest, headers, lock};
 
 /// A connection to the gateway. It ends when this is dropped, whatever it was doing.
@@ -57,7 +58,8 @@ pub(super) async fn forward(
     let (mut parts, body) = request.into_parts();
     let body = Some(body).filter(|body| !body.is_end_stream());
     headers::end_hop(&mut parts.headers, headers::Hop::Request);
-    headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies);
+    let client = headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies);
+    let run = start::admit(front, guest, &parts, client)?;
 
     // The gateway may close a kept connection at the moment it is used again. What then was sent for nothing
     // may be sent again only where sending it twice does no harm.
@@ -66,7 +68,7 @@ pub(super) async fn forward(
         let request = Request::from_parts(parts.clone(), Outgoing::new(guest, None));
         if let Ok(response) = line.sender.send_request(request).await {
             let response = lawful(response, Asked::Answer)?;
-            return Ok(answer(guest, line, Keep::Yes, response));
+            return Ok(answer(guest, line, Keep::Yes, response, run));
         }
     }
     let waits = parts.headers.get(EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -77,7 +79,7 @@ pub(super) async fn forward(
     let mut line = front.connect_http().await?;
     let response = line.sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
     let response = lawful(response, Asked::Answer)?;
-    Ok(answer(guest, line, Keep::Yes, response))
+    Ok(answer(guest, line, Keep::Yes, response, run))
 }
 
 /// The gateway closed the connection or sent what is not HTTP; or the client sent a body that is not one, which
@@ -98,17 +100,19 @@ pub(super) fn unanswered(guest: &Guest, error: &hyper::Error) -> Own {
     }
 }
 
-/// The gateway's answer as the client gets it.
+/// The gateway's answer as the client gets it. With it ends the run that the request has started.
 pub(super) fn answer(
     guest: &Arc<Guest>,
     line: Line,
     keep: Keep,
     response: Response<Incoming>,
+    run: Option<Run>,
 ) -> Response<Body> {
     let mut response = response.map(|body| {
         let at_end = {
             let guest = Arc::clone(guest);
             move |whole| {
+                drop(run);
                 if whole && keep == Keep::Yes {
                     guest.kept.put(line);
                 }

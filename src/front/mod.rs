@@ -2,8 +2,9 @@
 //! to the relay.
 //!
 //! One client connection is one task. `doorman.rs` lets whole, unambiguous requests through to hyper, `lawful.rs` such
-//! answers to the client; `headers.rs` says what the gateway gets to see; `forward.rs` streams requests (`body.rs`: their bodies and those of the answers),
-//! `upgrade.rs` asks for upgrades; `answer.rs` is what seqgate says itself; `traffic.rs` counts.
+//! answers to the client; `headers.rs` says what the gateway gets to see; `forward.rs` streams requests (`body.rs`: their
+//! bodies and those of the answers), `start.rs` holds back those that start too many runs, `upgrade.rs` asks for
+//! upgrades; `answer.rs` is what seqgate says itself; `traffic.rs` counts.
 
 mod answer;
 mod body;
@@ -11,12 +12,14 @@ mod doorman;
 mod forward;
 mod headers;
 mod lawful;
+mod start;
 mod strict;
 mod traffic;
 mod upgrade;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,12 +83,16 @@ pub struct Front {
     turned_away: Arc<Semaphore>,
     unreachable: Seldom,
     unaccepted: Seldom,
+    /// Connections so far.
+    arrivals: AtomicU64,
     server: hyper::server::conn::http1::Builder,
     client: hyper::client::conn::http1::Builder,
 }
 
 /// One client connection.
 struct Guest {
+    /// No other connection has had it.
+    number: u64,
     peer: IpAddr,
     visit: Arc<Visit>,
     kept: Kept,
@@ -122,6 +129,7 @@ impl Front {
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
             unreachable: Seldom::default(),
             unaccepted: Seldom::default(),
+            arrivals: AtomicU64::default(),
             settings,
             relay,
             server,
@@ -181,7 +189,9 @@ impl Front {
     ) {
         let _seat = self.relay.metrics.seat();
         let visit = Arc::new(Visit::default());
+        let number = self.arrivals.fetch_add(1, Relaxed);
         let guest = Arc::new(Guest {
+            number,
             peer: peer.ip(),
             visit: Arc::clone(&visit),
             kept: Kept::default(),
@@ -208,6 +218,7 @@ impl Front {
         } else {
             answer::linger(&mut client.stream).await;
         }
+        self.relay.forget(number);
     }
 
     /// Serves requests until the connection ends, leaves HTTP, or brings one that is refused; then hands back

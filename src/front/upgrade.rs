@@ -77,7 +77,7 @@ async fn ask(
     let mut response = lawful(response, Asked::Upgrade)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         front.relay.metrics.refused(response.status().as_u16());
-        return Ok(answer(guest, line, Keep::No, response));
+        return Ok(answer(guest, line, Keep::No, response, None));
     }
     let gateway = hyper::upgrade::on(&mut response).await.map_err(|error| unanswered(guest, &error))?;
     let Ok(gateway) = gateway.downcast::<TokioIo<TcpStream>>() else {
@@ -85,6 +85,6 @@ async fn ask(
         return Err(Own::bad_gateway("the gateway's connection is not a socket"));
     };
     let side = Side { stream: gateway.io.into_inner(), early: gateway.read_buf };
-    guest.leave_for_relay(side, protocol, Caller { client, trace });
-    Ok(answer(guest, line, Keep::No, response))
+    guest.leave_for_relay(side, protocol, Caller { client, connection: guest.number, trace });
+    Ok(answer(guest, line, Keep::No, response, None))
 }

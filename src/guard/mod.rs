@@ -51,6 +51,27 @@ pub struct Limits {
     pub live_run_ttl: u64,
 }
 
+/// Who shares the limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All connections from an address.
+    #[default]
+    Address,
+    /// One connection. Whoever may open many of them may start as many runs.
+    Connection,
+}
+
+impl Scope {
+    /// Who a connection counts as.
+    #[must_use]
+    pub fn client(self, address: IpAddr, connection: u64) -> Client {
+        match self {
+            Self::Address => Client::address(address),
+            Self::Connection => Client::connection(connection),
+        }
+    }
+}
+
 /// Who is counted as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Client(Place);

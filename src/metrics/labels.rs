@@ -76,6 +76,8 @@ labels! {
         ConnectTimeout = "upstream_timeout",
         /// The gateway closed or answered what is not HTTP.
         BadGateway = "upstream_bad_answer",
+        /// A request that starts a run, one too many.
+        Guard = "guard",
     }
 }
 labels! {

@@ -1,11 +1,12 @@
 //! What Prometheus is told: every series exists from the start, every label is from a closed set, and no run
 //! id is ever among them.
 
+mod guard;
 mod labels;
 mod maker;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -16,6 +17,7 @@ pub use self::labels::{Class, Direction, Initiator, Kind, Label, Refused, Reject
 use self::maker::{Maker, each, options};
 
 use crate::filter::{Ledger, Verdict};
+use crate::guard::{self as run_guard, Guard};
 use crate::roster::Roster;
 use crate::sieve::{Mode, Rules, Tally, Unjudged};
 use crate::wire::Opcode;
@@ -67,6 +69,9 @@ pub struct Metrics {
     /// Seconds from the first SYN to an established connection.
     pub upstream_connect: Histogram,
     connection_duration: Histogram,
+    guard: guard::Series,
+    /// The guard, and the zero of its clock.
+    guarding: Option<(Arc<Guard>, Instant)>,
 }
 
 impl Metrics {
@@ -74,7 +79,12 @@ impl Metrics {
     ///
     /// # Errors
     /// Two series of one name: a mistake in this file.
-    pub fn new(rules: Arc<Rules>, roster: Arc<Roster>, max_clients: usize) -> prometheus::Result<Self> {
+    pub fn new(
+        rules: Arc<Rules>,
+        roster: Arc<Roster>,
+        max_clients: usize,
+        guarding: Option<(Arc<Guard>, Instant)>,
+    ) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let make = Maker(&registry);
         let events = make.counters(
@@ -209,9 +219,11 @@ impl Metrics {
                 "Time that an upgraded connection was open.",
                 &[0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 14400.0, 86400.0],
             )?,
+            guard: guard::Series::new(&make)?,
             registry,
             rules,
             roster,
+            guarding,
         })
     }
 
@@ -223,6 +235,9 @@ impl Metrics {
         self.runs_tracked_largest.set(clamp(most));
         self.run_table_bytes.set(clamp(runs.saturating_mul(Ledger::RUN_BYTES)));
         self.distinct_runs.set(self.rules.distinct.estimate().round());
+        if let Some((guard, epoch)) = &self.guarding {
+            self.guard.buckets.set(clamp(guard.clients(epoch.elapsed().as_millis() as u64)));
+        }
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::warn!(%error, "metrics could not be rendered");
@@ -262,6 +277,11 @@ impl Metrics {
         }
     }
 
+    /// Adds what a guarded connection did.
+    pub fn guarded(&self, tally: &run_guard::gate::Tally) {
+        self.guard.add(tally);
+    }
+
     /// What has been counted so far, for whoever looks on.
     #[must_use]
     pub fn totals(&self) -> Totals {
@@ -270,6 +290,7 @@ impl Metrics {
             self.judged[verdict as usize].get() + would
         };
         let (runs, largest) = self.roster.runs();
+        let (guard_admitted, guard_refused) = self.guard.totals();
         Totals {
             forwarded: Verdict::ALL.iter().filter(|v| !v.drops()).map(|v| counted(*v)).sum(),
             unjudged: self.unjudged.iter().map(IntCounter::get).sum(),
@@ -283,6 +304,8 @@ impl Metrics {
             runs: runs as u64,
             largest: largest as u64,
             distinct: self.rules.distinct.estimate().round() as u64,
+            guard_admitted,
+            guard_refused,
         }
     }
 
@@ -362,6 +385,9 @@ pub struct Totals {
     /// Runs of the connection that tracks most.
     pub largest: u64,
     pub distinct: u64,
+    pub guard_admitted: u64,
+    /// Or would have been, if seqgate did not only observe.
+    pub guard_refused: u64,
 }
 
 /// A client's place among those that are open now.

@@ -2,8 +2,9 @@
 //!
 //! `pump.rs` is the loop of one direction, `strain.rs` what happens to its bytes; here the two directions are
 //! one connection, which ends for both sides the way it ended for one: FIN for FIN, RST for RST. `record.rs` is what is
-//! said of it then.
+//! said of it then. `guarded.rs` is what the directions have to tell each other where the run guard is on.
 
+mod guarded;
 mod pump;
 mod record;
 mod strain;
@@ -16,11 +17,15 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use self::guarded::Guarded;
+pub use self::guarded::Protection;
 use self::pump::{Broken, Pump};
 pub use self::record::{Caller, TraceId};
 use self::record::{Ending, Record};
-use self::strain::{Strained, Unread};
+use self::strain::{Heard, Strained};
 use crate::drain::{Draining, Phase};
+use crate::guard::gate::Gate;
+use crate::guard::{Client, Scope};
 use crate::journal::Journal;
 use crate::metrics::{CLOSE_ABNORMAL, Direction, Initiator, Metrics};
 use crate::roster::Roster;
@@ -56,6 +61,8 @@ pub struct Context {
     pub roster: Arc<Roster>,
     /// Where dropped events are reported.
     pub journal: Arc<Journal>,
+    /// Which clients may start runs; `None`: all.
+    pub protection: Option<Protection>,
     /// The zero of the filter's clock.
     pub epoch: Instant,
     /// For the warning that the ends of a message did not say what all of it says.
@@ -64,8 +71,16 @@ pub struct Context {
 
 impl Context {
     /// Milliseconds since the epoch.
-    fn now(&self) -> u64 {
+    #[must_use]
+    pub fn now(&self) -> u64 {
         self.epoch.elapsed().as_millis() as u64
+    }
+
+    /// The connection of this number has ended: nothing has to be known of it any more.
+    pub fn forget(&self, connection: u64) {
+        if let Some(Protection { guard, scope: Scope::Connection }) = &self.protection {
+            guard.forget(Client::connection(connection));
+        }
     }
 
     /// The time of a number of milliseconds, rounded up; `None` where that is beyond all clocks.
@@ -100,6 +115,13 @@ pub fn buffer_bound(inspect_limit: usize) -> usize {
     2 * pump::READ + inspect_limit + 2 * MAX_HEAD + 4 * 1024
 }
 
+/// What a relay can hold besides where its client is guarded: a request that is not complete, or that waits until
+/// the client has taken its answers, and these.
+#[must_use]
+pub fn guarded_bound(inspect_limit: usize, max_run_id: usize) -> usize {
+    Gate::bytes(inspect_limit, max_run_id) + inspect_limit + MAX_HEAD + 2 * guarded::WAITING + 1024
+}
+
 /// Who broke it, client to gateway.
 fn whose_on_the_way_up(broken: Broken) -> Initiator {
     match broken {
@@ -130,7 +152,7 @@ fn place_in_spread(id: u64) -> Duration {
 
 /// One connection, from its upgrade to its end.
 pub struct Relay {
-    up: Pump<Unread>,
+    up: Pump<Heard>,
     down: Pump<Strained>,
     client: TcpStream,
     gateway: TcpStream,
@@ -158,9 +180,14 @@ impl Relay {
             Protocol::Opaque => None,
         };
         let ending = Arc::new(Ending::default());
+        let protection = context.protection.as_ref().filter(|_| protocol == Protocol::Judged);
+        let guarded = protection.map(|Protection { guard, scope }| {
+            let counts_as = scope.client(caller.client, caller.connection);
+            Arc::new(Guarded::new(guard, counts_as, caller.connection))
+        });
         Self {
-            up: Pump::new(Unread::new(context, sieve.is_some(), &ending)),
-            down: Pump::new(Strained::new(context, sieve, &membership.member, &ending)),
+            up: Pump::new(Heard::new(context, sieve.is_some(), guarded.as_ref(), &ending)),
+            down: Pump::new(Strained::new(context, sieve, &membership.member, &ending, guarded)),
             client: client.stream,
             gateway: gateway.stream,
             protocol,

@@ -40,6 +40,21 @@ pub(super) trait Sift {
     fn alarm(&self) -> Option<Instant>;
     /// The alarm's time has come; steps for the undecided bytes may be possible that were not before.
     fn ring(&mut self, undecided: &[u8]);
+    /// No more steps are to be asked for before [`Sift::poll_resume`] says so.
+    fn is_paused(&self) -> bool {
+        false
+    }
+    fn poll_resume(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+    /// What is to be written behind what has passed so far, if anything; else the task is woken for it.
+    fn poll_interjection(&mut self, _: &mut Context<'_>) -> Poll<Vec<u8>> {
+        Poll::Pending
+    }
+    /// The source has said what nobody may say: the connection has to end.
+    fn is_broken(&self) -> bool {
+        false
+    }
 }
 
 /// Whose connection broke.
@@ -58,6 +73,8 @@ pub(super) struct Pump<S> {
     decided: usize,
     /// The sift's alarm, kept between reads: setting a timer costs more than leaving it.
     clock: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// The sift has stopped before what could be decided: nothing is read before it goes on.
+    paused: bool,
 }
 
 /// What one round of a pump brought.
@@ -65,11 +82,14 @@ enum Round {
     /// So many bytes; 0 at the end.
     Read(usize),
     Alarm,
+    Resume,
+    /// Bytes of our own.
+    Interjection(Vec<u8>),
 }
 
 impl<S: Sift> Pump<S> {
     pub(super) fn new(sift: S) -> Self {
-        Self { sift, held: Vec::new(), written: 0, decided: 0, clock: None }
+        Self { sift, held: Vec::new(), written: 0, decided: 0, clock: None, paused: false }
     }
 
     /// Takes bytes that were read before the relay began.
@@ -101,6 +121,12 @@ impl<S: Sift> Pump<S> {
                     self.sift.ring(&self.held[self.decided..]);
                     self.take(&mut [], to)?;
                 }
+                Round::Resume => self.take(&mut [], to)?,
+                Round::Interjection(bytes) => {
+                    // Nothing is waiting: what is held is undecided.
+                    self.decided = bytes.len();
+                    self.held.splice(..0, bytes);
+                }
             }
         }
     }
@@ -111,6 +137,14 @@ impl<S: Sift> Pump<S> {
         from: &mut ReadHalf<'_>,
         to: &WriteHalf<'_>,
     ) -> Poll<Result<Round, Broken>> {
+        if let Poll::Ready(bytes) = self.sift.poll_interjection(cx) {
+            return Poll::Ready(Ok(Round::Interjection(bytes)));
+        }
+        if self.paused {
+            ready!(self.sift.poll_resume(cx));
+            self.paused = false;
+            return Poll::Ready(Ok(Round::Resume));
+        }
         let read = SCRATCH.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             match Pin::new(from).poll_read(cx, &mut buffer) {
@@ -147,6 +181,9 @@ impl<S: Sift> Pump<S> {
         self.sift.tick(chunk.len());
         let (leaves, undecided) = self.sift_chunk(chunk);
         self.sift.settle(undecided < chunk.len() || self.decided < self.held.len());
+        if self.sift.is_broken() {
+            return Err(Broken::Source);
+        }
         let written = match try_write(to, &self.held[..self.decided], &chunk[leaves.clone()]) {
             Ok(n) => n,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
@@ -170,6 +207,11 @@ impl<S: Sift> Pump<S> {
     fn sift_chunk(&mut self, chunk: &mut [u8]) -> (Range<usize>, usize) {
         let mut at = 0;
         while self.decided < self.held.len() {
+            if self.sift.is_paused() {
+                self.paused = true;
+                self.held.extend_from_slice(&chunk[at..]);
+                return (chunk.len()..chunk.len(), chunk.len());
+            }
             match self.sift.step(&mut self.held[self.decided..]) {
                 Step::Pass(n) => self.decided += n,
                 Step::Drop(n, _) => drop(self.held.drain(self.decided..self.decided + n)),
@@ -188,6 +230,10 @@ impl<S: Sift> Pump<S> {
         let start = at;
         let mut end = at;
         while at < chunk.len() {
+            if self.sift.is_paused() {
+                self.paused = true;
+                break;
+            }
             match self.sift.step(&mut chunk[at..]) {
                 Step::Pass(n) => {
                     if end != at {

@@ -15,6 +15,8 @@ use crate::roster::Membership;
 pub struct Caller {
     /// The client: the peer itself, or whom a trusted proxy named.
     pub client: IpAddr,
+    /// The number of its connection, which no other has had.
+    pub connection: u64,
     /// The trace of the request that the relay began with.
     pub trace: Option<TraceId>,
 }

@@ -1,13 +1,16 @@
-//! What the two directions do with their bytes: gateway to client goes through the sieve, client to gateway is
-//! not read beyond its frame heads.
+//! What the two directions do with their bytes: gateway to client goes through the sieve; client to gateway is
+//! not read beyond its frame heads, unless the run guard is on.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context as Task, Poll};
 use std::time::{Duration, Instant};
 
 use super::Context;
+use super::guarded::Guarded;
 use super::pump::Sift;
 use super::record::Ending;
+use crate::guard::gate::Gate;
 use crate::metrics::{CLOSE_ABNORMAL, Direction, Initiator};
 use crate::roster::Member;
 use crate::sieve::{Sieve, Step};
@@ -21,47 +24,129 @@ const CONTROL_WAIT: u64 = 100;
 /// seen a part of a message that they would refuse.
 const SILENCE: u64 = 800;
 
-/// Client to gateway.
-pub(super) struct Unread {
-    context: Arc<Context>,
-    /// None where the bytes are not frames.
-    pub(super) frames: Option<Follower>,
-    ending: Arc<Ending>,
+/// How long undecided bytes may wait for what follows them.
+#[derive(Default)]
+struct Patience {
+    /// When they have waited long enough.
+    end: Option<Instant>,
+    control_waits: bool,
 }
 
-impl Unread {
-    pub(super) fn new(context: &Arc<Context>, frames: bool, ending: &Arc<Ending>) -> Self {
+impl Patience {
+    /// Bytes have come: whether there are undecided ones, and a control frame behind them.
+    fn settle(&mut self, undecided: bool, control_waits: bool, context: &Context, now: u64) {
+        if !undecided {
+            self.end = None;
+        } else if !control_waits {
+            self.end = context.instant(now + SILENCE);
+        } else if !self.control_waits {
+            self.end = context.instant(now + CONTROL_WAIT);
+        }
+        self.control_waits = control_waits;
+    }
+
+    fn has_ended(&self) -> bool {
+        self.end.is_some_and(|end| end <= Instant::now())
+    }
+}
+
+/// What of the client's bytes is read.
+enum Hearing {
+    /// Nothing: they are not frames, or none of our business.
+    Opaque,
+    /// Their frame heads.
+    Heads(Follower),
+    /// The requests in them: the run guard is on.
+    Requests(Box<Gate>, Arc<Guarded>),
+}
+
+/// Client to gateway.
+pub(super) struct Heard {
+    context: Arc<Context>,
+    hearing: Hearing,
+    ending: Arc<Ending>,
+    /// Milliseconds since the process began, as of the newest bytes.
+    now: u64,
+    patience: Patience,
+}
+
+impl Heard {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        frames: bool,
+        guarded: Option<&Arc<Guarded>>,
+        ending: &Arc<Ending>,
+    ) -> Self {
+        let hearing = match guarded {
+            Some(guarded) => {
+                let gate = guarded.gate(context.rules.mode, context.rules.inspect_limit);
+                Hearing::Requests(Box::new(gate), Arc::clone(guarded))
+            }
+            None if frames => Hearing::Heads(Follower::default()),
+            None => Hearing::Opaque,
+        };
         Self {
             context: Arc::clone(context),
-            frames: frames.then(Follower::default),
+            hearing,
             ending: Arc::clone(ending),
+            now: 0,
+            patience: Patience::default(),
         }
     }
 
     pub(super) fn has_closed(&self) -> bool {
-        self.frames.as_ref().is_some_and(|frames| frames.close().is_some())
+        self.close().is_some()
+    }
+
+    fn close(&self) -> Option<Option<u16>> {
+        match &self.hearing {
+            Hearing::Opaque => None,
+            Hearing::Heads(frames) => frames.close(),
+            Hearing::Requests(gate, _) => gate.close(),
+        }
     }
 
     pub(super) fn at_boundary(&self) -> bool {
-        self.frames.as_ref().is_some_and(Follower::at_boundary)
+        match &self.hearing {
+            Hearing::Opaque => false,
+            Hearing::Heads(frames) => frames.at_boundary(),
+            Hearing::Requests(gate, _) => gate.at_boundary(),
+        }
     }
 }
 
-impl Sift for Unread {
+impl Sift for Heard {
     fn tick(&mut self, read: usize) {
         self.context.metrics.bytes(Direction::ToGateway, read as u64);
         self.ending.came(Direction::ToGateway, read);
+        if let Hearing::Requests(..) = self.hearing {
+            self.now = self.context.now();
+        }
     }
 
     fn step(&mut self, window: &mut [u8]) -> Step {
-        if let Some(frames) = &mut self.frames {
-            frames.follow(window);
-            self.ending.note_close(Initiator::Client, frames.close());
-        }
-        Step::Pass(window.len())
+        let step = match &mut self.hearing {
+            Hearing::Opaque => return Step::Pass(window.len()),
+            Hearing::Heads(frames) => {
+                frames.follow(window);
+                Step::Pass(window.len())
+            }
+            Hearing::Requests(gate, guarded) => {
+                let step = gate.step(window, self.now);
+                guarded.answer(&gate.take_answers());
+                step
+            }
+        };
+        self.ending.note_close(Initiator::Client, self.close());
+        step
     }
 
-    fn settle(&mut self, _: bool) {}
+    fn settle(&mut self, undecided: bool) {
+        if let Hearing::Requests(gate, _) = &mut self.hearing {
+            self.context.metrics.guarded(&gate.take_tally());
+            self.patience.settle(undecided, gate.control_waits(), &self.context, self.now);
+        }
+    }
 
     fn end(&mut self) {
         self.ending.note(Initiator::Client, CLOSE_ABNORMAL);
@@ -72,10 +157,32 @@ impl Sift for Unread {
     }
 
     fn alarm(&self) -> Option<Instant> {
-        None
+        self.patience.end
     }
 
-    fn ring(&mut self, _: &[u8]) {}
+    fn ring(&mut self, undecided: &[u8]) {
+        if let Hearing::Requests(gate, guarded) = &mut self.hearing
+            && self.patience.has_ended()
+        {
+            gate.give_up(undecided, self.context.now());
+            guarded.answer(&gate.take_answers());
+        }
+    }
+
+    fn is_paused(&self) -> bool {
+        matches!(&self.hearing, Hearing::Requests(_, guarded) if guarded.is_full())
+    }
+
+    fn poll_resume(&mut self, cx: &mut Task<'_>) -> Poll<()> {
+        match &self.hearing {
+            Hearing::Requests(_, guarded) => guarded.poll_room(cx),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        matches!(&self.hearing, Hearing::Requests(gate, _) if gate.is_broken())
+    }
 }
 
 /// Gateway to client.
@@ -85,13 +192,12 @@ pub(super) struct Strained {
     pub(super) sieve: Option<Sieve>,
     member: Arc<Member>,
     ending: Arc<Ending>,
+    guarded: Option<Arc<Guarded>>,
     /// Milliseconds since the process began, as of the newest bytes.
     now: u64,
     runs: usize,
     expiry: Option<Instant>,
-    /// When undecided bytes have waited long enough.
-    patience: Option<Instant>,
-    control_waits: bool,
+    patience: Patience,
 }
 
 impl Strained {
@@ -100,17 +206,18 @@ impl Strained {
         sieve: Option<Sieve>,
         member: &Arc<Member>,
         ending: &Arc<Ending>,
+        guarded: Option<Arc<Guarded>>,
     ) -> Self {
         Self {
             context: Arc::clone(context),
             sieve,
             member: Arc::clone(member),
             ending: Arc::clone(ending),
+            guarded,
             now: 0,
             runs: 0,
             expiry: None,
-            patience: None,
-            control_waits: false,
+            patience: Patience::default(),
         }
     }
 
@@ -134,6 +241,11 @@ impl Sift for Strained {
         let Some(sieve) = &mut self.sieve else {
             return Step::Pass(window.len());
         };
+        if let Some(guarded) = &self.guarded
+            && sieve.at_message_boundary()
+        {
+            guarded.hear(window);
+        }
         let step = sieve.step(window, self.now);
         if let Step::Drop(_, Some(dropped)) = step {
             tracing::debug!(
@@ -169,15 +281,7 @@ impl Sift for Strained {
         if self.expiry.is_none() {
             self.expiry = sieve.next_expiry().and_then(|at| self.context.instant(at));
         }
-        let control_waits = sieve.control_waits();
-        if !undecided {
-            self.patience = None;
-        } else if !control_waits {
-            self.patience = self.context.instant(self.now + SILENCE);
-        } else if !self.control_waits {
-            self.patience = self.context.instant(self.now + CONTROL_WAIT);
-        }
-        self.control_waits = control_waits;
+        self.patience.settle(undecided, sieve.control_waits(), &self.context, self.now);
     }
 
     fn end(&mut self) {
@@ -189,18 +293,24 @@ impl Sift for Strained {
     }
 
     fn alarm(&self) -> Option<Instant> {
-        [self.expiry, self.patience].into_iter().flatten().min()
+        [self.expiry, self.patience.end].into_iter().flatten().min()
     }
 
     fn ring(&mut self, undecided: &[u8]) {
         let Some(sieve) = &mut self.sieve else { return };
-        let now = Instant::now();
-        if self.patience.is_some_and(|at| at <= now) {
+        if self.patience.has_ended() {
             sieve.give_up(undecided);
         }
-        if self.expiry.is_some_and(|at| at <= now) {
+        if self.expiry.is_some_and(|at| at <= Instant::now()) {
             sieve.expire(self.context.now());
             self.expiry = None;
+        }
+    }
+
+    fn poll_interjection(&mut self, cx: &mut Task<'_>) -> Poll<Vec<u8>> {
+        match (&self.guarded, &self.sieve) {
+            (Some(guarded), Some(sieve)) if sieve.at_message_boundary() => guarded.poll_answers(cx),
+            _ => Poll::Pending,
         }
     }
 }

@@ -455,6 +455,12 @@ impl Sieve {
         !matches!(self.state, State::Passing(_) | State::Opaque)
     }
 
+    /// The same for a message of our own: none of the gateway's is under way.
+    #[must_use]
+    pub fn at_message_boundary(&self) -> bool {
+        self.at_boundary() && !self.in_unjudged
+    }
+
     /// `Some` once a Close has passed, with its code where it had one.
     #[must_use]
     pub fn close(&self) -> Option<Option<u16>> {

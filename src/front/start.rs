@@ -1,0 +1,123 @@
+//! Requests over plain HTTP that start runs, where the run guard is on.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+
+use super::answer::Own;
+use super::{Front, Guest};
+use crate::guard::gate::Tally;
+use crate::guard::over::Over;
+use crate::guard::start::Start;
+use crate::guard::{Admitted, Client, Guard, Refusal};
+use crate::metrics::Rejection;
+use crate::sieve::Mode;
+
+/// The gateway's paths that start a run.
+const PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/responses"];
+/// And all below this one.
+const HOOKS: &str = "/hooks/";
+
+/// A run that goes on until its request has been answered.
+pub(super) struct Run {
+    guard: Arc<Guard>,
+    client: Client,
+    request: u64,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.guard.over(self.client, &Over::Answer { request: self.request, last: true });
+    }
+}
+
+/// Lets a request go on, or says why not; if it starts a run, that goes on until what comes back is dropped.
+pub(super) fn admit(
+    front: &Front,
+    guest: &Guest,
+    parts: &Parts,
+    address: IpAddr,
+) -> Result<Option<Run>, Own> {
+    let Some(protection) = &front.relay.protection else { return Ok(None) };
+    if parts.method != Method::POST || !may_start(parts.uri.path()) {
+        return Ok(None);
+    }
+    let guard = Arc::clone(&protection.guard);
+    let client = protection.scope.client(address, guest.number);
+    // Numbers of connections are never hashes of requests, and on a connection one request follows the other.
+    let request = guest.number;
+    let start = Start { id: None, request: Some(request), key: None, certain: true };
+    let mut tally = Tally::default();
+    let observes = front.relay.rules.mode == Mode::Observe;
+    let result = match guard.admit(client, &start, front.relay.now()) {
+        Ok(Admitted::New) => {
+            tally.admitted = 1;
+            Ok(Some(Run { guard, client, request }))
+        }
+        Ok(Admitted::Repeated) => Ok(None),
+        Err(refusal) if observes => {
+            tally.would_refuse[refusal.reason() as usize] = 1;
+            Ok(None)
+        }
+        Err(refusal) => {
+            tally.refused[refusal.reason() as usize] = 1;
+            Err(too_many(refusal))
+        }
+    };
+    front.relay.metrics.guarded(&tally);
+    result
+}
+
+/// Whether the gateway may take a path for one that starts a run. It resolves `.` and `..`, `%2e` like a dot and `\` like
+/// a slash (WHATWG URL, section 4.4), and reads a name behind `//` as a host: a path with any of these may be any.
+fn may_start(path: &str) -> bool {
+    let odd = ["//", "/.", "\\"].iter().any(|part| path.contains(part))
+        || path.as_bytes().windows(3).any(|part| part.eq_ignore_ascii_case(b"%2e"));
+    odd || PATHS.contains(&path.trim_end_matches('/')) || path.starts_with(HOOKS)
+}
+
+fn too_many(refusal: Refusal) -> Own {
+    let (what, retry_after) = match refusal {
+        Refusal::LiveRuns { retry_after } => {
+            ("too many runs at once (SEQGATE_GUARD_MAX_LIVE_RUNS)", retry_after)
+        }
+        Refusal::Rate { retry_after } => ("too many runs (SEQGATE_GUARD_RUNS_PER_MINUTE)", retry_after),
+        // Not reached: such a request names no run.
+        Refusal::RunId { .. } => ("the run id is too long (SEQGATE_GUARD_MAX_RUN_ID)", 0),
+    };
+    Own {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        rejection: Rejection::Guard,
+        message: what.to_owned(),
+        retry_after: u32::try_from(retry_after.div_ceil(1000).max(1)).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_the_gateway_could_read_as_one_that_starts_a_run_is_one() {
+        for path in [
+            "/v1/chat/completions",
+            "/v1/chat/completions/",
+            "/v1/responses",
+            "/hooks/agent",
+            "/hooks/a/b",
+            "/x/../v1/responses",
+            "/v1/./responses",
+            "/v1/%2E/responses",
+            "/x/.%2e/v1/responses",
+            "//host/v1/responses",
+            "/v1\\responses",
+        ] {
+            assert!(may_start(path), "{path}");
+        }
+        for path in ["/", "/v1/models", "/hooks", "/healthz", "/v1/responses2", "/assets/a.b.js", "/x/%2f"] {
+            assert!(!may_start(path), "{path}");
+        }
+    }
+}

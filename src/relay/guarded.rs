@@ -1,0 +1,103 @@
+//! A connection whose client may start so many runs only: its gate, and the answers that the one direction has for the
+//! other to send.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::task::AtomicWaker;
+
+use crate::guard::gate::Gate;
+use crate::guard::over;
+use crate::guard::{Client, Guard, Scope};
+use crate::sieve::Mode;
+use crate::wire::{self, Opcode, Parse};
+
+/// Bytes of answers that wait at most, but for the last; until the client has taken them, nothing more of it is read.
+pub(super) const WAITING: usize = 16 * 1024;
+
+/// The run guard, and who counts as one client.
+#[derive(Clone)]
+pub struct Protection {
+    /// What is known of all clients.
+    pub guard: Arc<Guard>,
+    /// Who shares the limits.
+    pub scope: Scope,
+}
+
+/// What the two directions of a guarded connection share.
+pub(super) struct Guarded {
+    guard: Arc<Guard>,
+    client: Client,
+    connection: u64,
+    /// Whole frames for the client.
+    answers: Mutex<Vec<u8>>,
+    /// The direction that sends them, and the one that waits until they are gone.
+    sender: AtomicWaker,
+    waiting: AtomicWaker,
+}
+
+impl Guarded {
+    pub(super) fn new(guard: &Arc<Guard>, client: Client, connection: u64) -> Self {
+        Self {
+            guard: Arc::clone(guard),
+            client,
+            connection,
+            answers: Mutex::default(),
+            sender: AtomicWaker::new(),
+            waiting: AtomicWaker::new(),
+        }
+    }
+
+    pub(super) fn gate(&self, mode: Mode, inspect_limit: usize) -> Gate {
+        Gate::new(Arc::clone(&self.guard), mode, self.client, self.connection, inspect_limit)
+    }
+
+    pub(super) fn answer(&self, frames: &[u8]) {
+        if !frames.is_empty() {
+            self.answers().extend_from_slice(frames);
+            self.sender.wake();
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.answers().len() >= WAITING
+    }
+
+    /// Resolves when answers may follow again.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waiting.register(cx.waker());
+        if self.is_full() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// Resolves when there are answers to send, with all of them.
+    pub(super) fn poll_answers(&self, cx: &mut Context<'_>) -> Poll<Vec<u8>> {
+        self.sender.register(cx.waker());
+        let answers = std::mem::take(&mut *self.answers());
+        if answers.is_empty() {
+            return Poll::Pending;
+        }
+        self.waiting.wake();
+        Poll::Ready(answers)
+    }
+
+    /// Looks whether the gateway's message at the start of the window, if it is whole, says that a run is over.
+    pub(super) fn hear(&self, window: &[u8]) {
+        if self.guard.limits().max_live_runs.is_none() {
+            return;
+        }
+        let Parse::Head(head) = wire::head(window) else { return };
+        let is_plain = head.opcode == Opcode::Text && head.fin && !head.extended && head.mask.is_none();
+        let end = usize::try_from(head.frame()).unwrap_or(usize::MAX);
+        if is_plain
+            && let Some(text) = window.get(head.len..end)
+            && let Some(over) = over::read(text, self.guard.secret(), self.connection)
+        {
+            self.guard.over(self.client, &over);
+        }
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Vec<u8>> {
+        // What this protects is whole at every moment.
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
