@@ -9,7 +9,8 @@ use std::fs;
 use std::path::Path;
 
 use support::captures::connections;
-use support::frames::{BINARY, FIN, Form, close, fragments, frame_as, ping, text};
+use support::frames::{BINARY, FIN, Form, PING, TEXT, close, fragments, frame_as, ping, text};
+use support::guard::{chat, cut, health, masked, said};
 
 #[test]
 #[ignore = "writes fuzz/corpus"]
@@ -36,6 +37,7 @@ fn fuzz_targets_get_their_seeds() {
         ]),
     );
     write("ledger", [b"\0\x05\x01\0\x01\x11\0\0\x02\x11\0\0\x01\x11\0".to_vec(), vec![7; 200]]);
+    write("gate", gate_streams());
     let request = |text: &str| text.replace('\n', "\r\n").into_bytes();
     write(
         "http_front",
@@ -62,6 +64,17 @@ fn fuzz_targets_get_their_seeds() {
                 .to_vec(),
         ],
     );
+}
+
+/// Streams of clients behind a byte for their form, one for the limit and two for how they are cut.
+fn gate_streams() -> Vec<Vec<u8>> {
+    let honest = [said(health("1")), said(chat("2", "first")), cut(BINARY, chat("3", "k"), &[40]).concat()];
+    let large = chat("4", "k").replace("\"hi\"", &format!("\"{}\"", "x".repeat(400)));
+    let twice = large.replace("}}", r#"},"\u006dethod":"agent"}"#);
+    let sly = [large, twice].map(|text| cut(TEXT, text, &[99, 300]).join(&masked(FIN | PING, "?")[..]));
+    let shaped = [vec![0, 80, 3, 5], (0..=255).collect()].concat();
+    let framed = honest.into_iter().chain(sly).map(|bytes| [&[1, 80, 3, 5][..], &bytes].concat());
+    framed.chain([shaped]).collect()
 }
 
 fn write(target: &str, seeds: impl IntoIterator<Item = Vec<u8>>) {

@@ -165,6 +165,18 @@ fn a_rest_that_contradicts_its_beginning_breaks_the_gate() {
 }
 
 #[test]
+fn a_message_inside_one_that_is_left_out_does_not_go_on_in_its_place() {
+    // The gateway has not seen the message's first frame, and would take the next for one.
+    let large = chat("1", "k").replace("\"hi\"", &format!("\"{}\"", padding()));
+    for inside in [said(chat("2", "l")), said(health("2")), masked(0x83, "reserved")] {
+        let mut pump = spent(LIMIT);
+        pump.feed(&[&cut(TEXT, &large, &[large.len() - 9])[0][..], &inside, &said(chat("3", "m"))].concat());
+        assert!(pump.out.is_empty());
+        assert!(pump.gate.is_broken());
+    }
+}
+
+#[test]
 fn a_run_id_cannot_hide_behind_the_limit() {
     let long = "k".repeat(3 * 64);
     let guard = || guard(Limits { max_run_id: 64, ..rate(9, 9) });

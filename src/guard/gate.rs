@@ -37,7 +37,7 @@ pub struct Tally {
     pub unclear: u32,
     /// Refused starts that got no answer: without an id to answer to, or one too many.
     pub unanswered: u32,
-    /// Messages whose rest contradicted their beginning.
+    /// Messages whose rest contradicted their beginning, or was not lawful when that had been left out.
     pub deceits: u32,
 }
 
@@ -174,22 +174,23 @@ impl Gate {
         // However much is there, only this is looked at.
         let window = &window[..window.len().min(self.hold)];
         loop {
-            let needed = match wire::head(&window[whole..]) {
+            let (end, head) = match wire::head(&window[whole..]) {
                 Parse::Broken => return self.blind(),
-                Parse::More(needed) => needed as u64,
-                Parse::Head(head) if head.is_lawful_control() => {
+                Parse::More(needed) => ((whole + needed) as u64, None),
+                Parse::Head(head) => (whole as u64 + head.frame(), Some(head)),
+            };
+            if let Some(head) = head {
+                if head.is_lawful_control() {
                     if head.opcode == Opcode::Close {
                         // The message will not end: of what came before, the gateway makes nothing.
                         self.state = State::Passing(whole as u64);
                         return None;
                     }
-                    head.frame()
+                } else if lawful_mask(head, whole == 0).is_none() {
+                    return self.blind();
                 }
-                Parse::Head(head) if lawful_mask(head, whole == 0).is_none() => return self.blind(),
-                Parse::Head(head) => head.frame(),
-            };
-            let end = (whole as u64).saturating_add(needed);
-            if (window.len() as u64) < end {
+            }
+            let Some(head) = head.filter(|_| end <= window.len() as u64) else {
                 self.state = State::Holding { whole, control_waits };
                 if window.len() == self.hold {
                     let gist = self.gist(window);
@@ -197,8 +198,7 @@ impl Gate {
                     return None;
                 }
                 return Some(Step::More(usize::try_from(end).map_or(self.hold, |end| end.min(self.hold))));
-            }
-            let Parse::Head(head) = wire::head(&window[whole..]) else { return self.blind() };
+            };
             whole = end as usize;
             control_waits |= head.opcode.is_control();
             if head.fin && !head.opcode.is_control() {
@@ -313,9 +313,15 @@ impl Gate {
         Some(if leave_out { Step::Drop(n, None) } else { Step::Pass(n) })
     }
 
-    /// What comes now is not frames as any server would read them: it passes, unread.
+    /// What comes now is not frames as any server would read them: it passes, unread. But not in the middle of a message
+    /// that is left out: the gateway, which knows nothing of that one, might take it for the next.
     fn blind(&mut self) -> Option<Step> {
-        self.state = State::Opaque;
+        if self.streamed.as_ref().is_some_and(|streamed| streamed.leave_out) {
+            self.tally.deceits += 1;
+            self.state = State::Broken;
+        } else {
+            self.state = State::Opaque;
+        }
         None
     }
 

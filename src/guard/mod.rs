@@ -24,7 +24,7 @@ use lru::LruCache;
 use self::bucket::{Bucket, Rate};
 use self::over::Over;
 use self::start::Start;
-use crate::stamp::{RunKey, Secret};
+use crate::stamp::Secret;
 
 /// Starts whose keys are remembered for one client.
 const RECENT: usize = 64;
@@ -200,7 +200,8 @@ struct Recent {
 }
 
 struct Live {
-    run: Option<RunKey>,
+    /// Half of its key.
+    run: Option<u64>,
     request: Option<u64>,
     since: u64,
 }
@@ -226,11 +227,10 @@ impl Guard {
             + 2 * size_of::<usize>()
             + 4 * 16
             + 4 * 32;
+        // A quarter for what an allocator loses between lists that grow.
+        let accounts = lists.saturating_add(account).saturating_mul(clients.max(1)).saturating_mul(5) / 4;
         // One list at a time may be moved to a larger place.
-        lists
-            .saturating_add(account)
-            .saturating_mul(clients.max(1))
-            .saturating_add(lists + size_of::<Self>() + 256)
+        accounts.saturating_add(lists).saturating_add(size_of::<Self>() + 256)
     }
 
     /// The limits.
@@ -356,7 +356,11 @@ impl Account {
                 // Doubling, but never beyond what was promised.
                 self.live.reserve_exact(self.live.len().max(4).min(most - self.live.len()));
             }
-            self.live.push(Live { run: start.key.map(|key| key.run), request: start.request, since: now });
+            self.live.push(Live {
+                run: start.key.map(|key| key.run.short()),
+                request: start.request,
+                since: now,
+            });
         }
         Ok(Admitted::New)
     }
@@ -379,7 +383,7 @@ impl Account {
 impl Live {
     fn is_over(&self, over: &Over) -> bool {
         match *over {
-            Over::Run(run) => self.run == Some(run),
+            Over::Run(run) => self.run == Some(run.short()),
             // Of a run without a key, no other message can be told; so its first answer ends it.
             Over::Answer { request, last } => self.request == Some(request) && (last || self.run.is_none()),
         }
