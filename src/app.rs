@@ -119,13 +119,14 @@ impl App {
     }
 
     fn status(&self, drain: &Arc<Drain>) -> Status {
-        let Config { upstream, mode, runs_per_connection, max_connections, .. } = &self.config;
+        let Config { upstream, mode, runs_per_connection, max_connections, guard, .. } = &self.config;
         let settings = self.config.effective.iter();
         let facts = Facts {
             gateway: upstream.to_string(),
             mode: *mode,
             capacity: *runs_per_connection,
             max_clients: *max_connections,
+            guard: guard.map(|settings| (settings.limits, settings.scope)),
             settings: settings.map(|(n, v, source)| [n.clone(), v.clone(), source.to_string()]).collect(),
         };
         let Context { metrics, roster, journal, .. } = self.context.as_ref();

@@ -62,6 +62,15 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// The setting's value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Connection => "connection",
+        }
+    }
+
     /// Who a connection counts as.
     #[must_use]
     pub fn client(self, address: IpAddr, connection: u64) -> Client {

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::drain::{Drain, Phase};
+use crate::guard::{Limits, Scope};
 use crate::journal::Journal;
 use crate::metrics::{Metrics, Totals};
 use crate::roster::Roster;
@@ -38,6 +39,8 @@ pub struct Facts {
     pub capacity: usize,
     /// Client connections at one time.
     pub max_clients: usize,
+    /// What the run guard allows; `None`: it is off.
+    pub guard: Option<(Limits, Scope)>,
     /// Name, value and source of each setting.
     pub settings: Vec<[String; 3]>,
 }

@@ -88,6 +88,16 @@ impl Report<'_> {
                     "Their repeats would pass. If so many runs are meant, raise SEQGATE_RUNS_PER_CONNECTION (now {capacity})."
                 ),
             )
+        } else if recently(|t| t.guard_refused) > 0 {
+            let verb = if facts.mode == Mode::Observe { "would have been" } else { "were" };
+            (
+                Level::Attention,
+                "Clients start more runs than the guard allows.",
+                format!(
+                    "{} {verb} refused lately. Find out who starts them, or raise the limits (SEQGATE_GUARD_…).",
+                    count(recently(|t| t.guard_refused))
+                ),
+            )
         } else {
             let repeats = recently(|t| t.duplicate) + recently(|t| t.out_of_order);
             let events = recently(|t| t.forwarded) + repeats;

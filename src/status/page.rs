@@ -27,6 +27,7 @@ impl Report<'_> {
             ("{{charts}}", self.charts()),
             ("{{connections}}", self.connections_table()),
             ("{{drops}}", self.drops_table()),
+            ("{{guard}}", self.guard_part()),
             ("{{settings}}", self.settings_list()),
         ];
         // Parts are put in one after the other, so what a part contains is never taken for a place.
@@ -160,6 +161,38 @@ impl Report<'_> {
             &["time (UTC)", "reason", "stream", "run (hash)"],
             &rows,
             "Nothing has been dropped.",
+        )
+    }
+
+    fn guard_part(&self) -> String {
+        let Some((limits, scope)) = &self.facts.guard else {
+            return "<h2>Run guard</h2><p>Off: a client may start as many runs as it likes (SEQGATE_GUARD_RUNS_PER_MINUTE).</p>"
+                .to_owned();
+        };
+        let rate = limits.runs_per_minute.map(|rate| {
+            let burst = count(limits.burst.get().into());
+            (
+                format!("{} a minute, {burst} at once", count(rate.get().into())),
+                "SEQGATE_GUARD_RUNS_PER_MINUTE",
+            )
+        });
+        let live = limits.max_live_runs.map(|most| {
+            (format!("{} going on at one time", count(most.get().into())), "SEQGATE_GUARD_MAX_LIVE_RUNS")
+        });
+        let id = (format!("ids of {} bytes", count(limits.max_run_id as u64)), "SEQGATE_GUARD_MAX_RUN_ID");
+        let rows: Vec<String> = rate
+            .into_iter()
+            .chain(live)
+            .chain([id])
+            .map(|(limit, setting)| row(&[limit, format!("<code>{setting}</code>")]))
+            .collect();
+        let caption = format!("Run guard: each {} may start runs so", scope.name());
+        let refused = if self.facts.mode == Mode::Observe { "would have been refused" } else { "refused" };
+        format!(
+            "{}<p>{} admitted, {} {refused}, since the start.</p>",
+            table(&caption, &["limit", "setting"], &rows, ""),
+            count(self.now.guard_admitted),
+            count(self.now.guard_refused),
         )
     }
 

@@ -61,6 +61,11 @@ impl Report<'_> {
         if self.facts.mode == Mode::Observe { "would_drop" } else { "dropped" }
     }
 
+    /// What became of starts over a limit.
+    fn refused(&self) -> &'static str {
+        if self.facts.mode == Mode::Observe { "would_refuse" } else { "refused" }
+    }
+
     /// Bytes that the tracked runs take at most.
     pub(super) fn table_bytes(&self) -> u64 {
         self.now.runs * Ledger::RUN_BYTES as u64
@@ -105,6 +110,17 @@ impl Report<'_> {
         };
         let setting =
             |[name, value, source]: &[String; 3]| json!({ "name": name, "value": value, "source": source });
+        let guard = self.facts.guard.map(|(limits, scope)| {
+            json!({
+                "runs_per_minute": limits.runs_per_minute,
+                "burst": limits.runs_per_minute.map(|_| limits.burst),
+                "max_live_runs": limits.max_live_runs,
+                "max_run_id_bytes": limits.max_run_id,
+                "scope": scope.name(),
+                "admitted": self.now.guard_admitted,
+                self.refused(): self.now.guard_refused,
+            })
+        });
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "at_ms": since_epoch(self.at).as_millis() as u64,
@@ -127,6 +143,7 @@ impl Report<'_> {
             },
             "clients": { "now": self.now.clients, "limit": self.facts.max_clients },
             "events": events(&self.now),
+            "guard": guard,
             "connections": {
                 "upgraded": self.upgraded,
                 "oldest": self.connections.iter().map(connection).collect::<Vec<_>>(),
