@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The map of `src/lib.rs`, lowest layer first.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "wire",
     "json",
     "event",
@@ -30,6 +30,7 @@ const ORDER: [&str; 23] = [
     "app",
     "healthcheck",
     "demo",
+    "replay",
     "cli",
 ];
 const PURE: usize = 7;
