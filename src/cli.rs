@@ -1,6 +1,7 @@
 //! What the command line asks for, and the exit code for how it went.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
 use crate::config::{self, BadSetting, Config, Values};
+use crate::replay::{self, Error};
 use crate::{demo, healthcheck, telemetry};
 
 /// The demo's proof did not hold, or the demo broke.
@@ -17,8 +19,12 @@ const DEMO_FAILED: u8 = 1;
 const NOT_READY: u8 = 1;
 /// A setting or the command line can't be used (sysexits: EX_USAGE).
 const USAGE: u8 = 64;
+/// A file that is not there or may not be read (sysexits: EX_NOINPUT).
+const NO_INPUT: u8 = 66;
 /// seqgate could not start (sysexits: EX_OSERR).
 const OS_ERROR: u8 = 71;
+/// A file broke off while it was read or written (sysexits: EX_IOERR).
+const IO_ERROR: u8 = 74;
 /// A second signal ended the drain (as a shell says of SIGINT).
 const INTERRUPTED: i32 = 130;
 
@@ -32,6 +38,8 @@ pub enum Command {
     Healthcheck(SocketAddr),
     /// Show the main job at work for so long.
     Demo(Duration),
+    /// Judge a recording.
+    Replay(Box<replay::Job>),
     /// Print this text.
     Print(String),
 }
@@ -51,7 +59,7 @@ impl Command {
         }
         let mut words = words.into_iter().peekable();
         let name = words.next_if(|word| !word.starts_with('-'));
-        let flags = flags(words)?;
+        let (flags, operands) = sort(words)?;
         if let Some((flag, _)) = flags.iter().find(|(_, value)| value.is_none()) {
             return match flag.as_str() {
                 "help" | "h" => Ok(Self::Print(help())),
@@ -60,6 +68,9 @@ impl Command {
             };
         }
         let flags = flags.into_iter().filter_map(|(flag, value)| Some((flag, value?)));
+        if let (Some(operand), true) = (operands.first(), name.as_deref() != Some("replay")) {
+            return Err(usage(&format!("{operand:?} is not a flag")));
+        }
         match name.as_deref() {
             None | Some("run") => Ok(Self::Run(Config::new(&values(environment, flags)?)?)),
             Some("check") => {
@@ -70,6 +81,7 @@ impl Command {
                 Config::new(&values(environment, flags)?).map(|config| Self::Healthcheck(config.admin_listen))
             }
             Some("demo") => demo_time(flags).map(Self::Demo),
+            Some("replay") => Ok(Self::Replay(Box::new(replay::Job::new(&operands, flags, environment)?))),
             Some("help") => Ok(Self::Print(help())),
             Some(other) => Err(usage(&format!("{other:?} is not a command"))),
         }
@@ -80,11 +92,17 @@ fn usage(what: &str) -> BadSetting {
     BadSetting::new(format!("{what}; see `seqgate --help`"))
 }
 
-/// `--name value` and `--name=value`; flags that take no value have none.
-fn flags(words: impl Iterator<Item = String>) -> Result<Vec<(String, Option<String>)>, BadSetting> {
+type Flags = Vec<(String, Option<String>)>;
+
+/// The flags, `--name value` and `--name=value`, and what is none; flags that take no value have none.
+fn sort(words: impl Iterator<Item = String>) -> Result<(Flags, Vec<String>), BadSetting> {
     let mut words = words;
-    let mut flags = Vec::new();
+    let (mut flags, mut operands) = (Vec::new(), Vec::new());
     while let Some(word) = words.next() {
+        if word == "-" || !word.starts_with('-') {
+            operands.push(word);
+            continue;
+        }
         let flag = word
             .strip_prefix("--")
             .or_else(|| word.strip_prefix('-').filter(|short| ["h", "V"].contains(short)))
@@ -92,10 +110,11 @@ fn flags(words: impl Iterator<Item = String>) -> Result<Vec<(String, Option<Stri
         flags.push(match flag.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None if ["help", "h", "version", "V"].contains(&flag) => (flag.to_owned(), None),
+            None if flag == "json" => (flag.to_owned(), Some(String::new())),
             None => (flag.to_owned(), words.next()),
         });
     }
-    Ok(flags)
+    Ok((flags, operands))
 }
 
 fn values(
@@ -130,9 +149,12 @@ fn help() -> String {
          seqgate check [FLAGS]    print the settings, where each came from, and the memory they promise\n\
          seqgate healthcheck      ask the sidecar that has these settings whether it is ready\n\
          seqgate demo [--for 15s] show the main job at work, with a gateway and a client of its own\n\
+         seqgate replay FILE      judge a recording: a frame a line, or {{\"conn\",\"dir\",\"ms\",\"text\"}}; - is standard input\n\
          seqgate --help, --version\n\n\
+         {}\n\
          Settings, as environment variables or flags (a flag wins):\n{}",
         env!("CARGO_PKG_VERSION"),
+        replay::help(),
         config::help()
     )
 }
@@ -147,6 +169,7 @@ pub fn main(
         Ok(Command::Check(config, values)) => print(&check(&config, &values)),
         Ok(Command::Healthcheck(admin)) => check_health(admin),
         Ok(Command::Demo(time)) => show_demo(time),
+        Ok(Command::Replay(job)) => show_replay(&job),
         Ok(Command::Print(text)) => print(&text),
         Err(error) => fail(USAGE, &error),
     }
@@ -191,6 +214,17 @@ fn show_demo(time: Duration) -> ExitCode {
             Err(error) => fail(DEMO_FAILED, &format!("the demo broke: {error}")),
         })
     })
+}
+
+fn show_replay(job: &replay::Job) -> ExitCode {
+    match job.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever closed the output does not want to see more.
+        Err(Error::Write(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error @ Error::Open(..)) => fail(NO_INPUT, &error),
+        Err(error @ Error::Random(_)) => fail(OS_ERROR, &error),
+        Err(error) => fail(IO_ERROR, &error),
+    }
 }
 
 type StartResult = Result<ExitCode, Box<dyn std::error::Error>>;

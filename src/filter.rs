@@ -21,8 +21,11 @@
 //! in doubt, forward; an event that was dropped changes nothing that later events are judged by; whatever comes,
 //! the ledger holds at most as many runs as it was given, each of a fixed size.
 
+mod known;
+
 use std::hash::{BuildHasherDefault, Hasher};
 
+pub use self::known::Known;
 use crate::stamp::{RunKey, Stamp};
 use lru::LruCache;
 

@@ -8,7 +8,7 @@
 //! 1. Observing: [`roster`], [`metrics`], [`journal`], [`telemetry`], [`drain`].
 //! 2. The data path: [`socket`], [`relay`].
 //! 3. Doors: [`upstream`], [`front`], [`status`], [`admin`].
-//! 4. Assembly: [`config`], [`app`], [`healthcheck`], [`demo`], [`cli`].
+//! 4. Assembly: [`config`], [`app`], [`healthcheck`], [`demo`], [`replay`], [`cli`].
 
 pub mod admin;
 pub mod app;
@@ -26,6 +26,7 @@ pub mod journal;
 pub mod json;
 pub mod metrics;
 pub mod relay;
+pub mod replay;
 pub mod roster;
 pub mod sieve;
 pub mod socket;

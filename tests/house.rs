@@ -31,6 +31,7 @@ const ORDER: [&str; 24] = [
     "app",
     "healthcheck",
     "demo",
+    "replay",
     "cli",
 ];
 const PURE: usize = 8;

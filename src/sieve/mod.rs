@@ -14,7 +14,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::numbering::{Numbering, Renumber};
-use self::reading::{Glimpse, Reading, Seen};
+pub use self::reading::Seen;
+use self::reading::{Glimpse, Reading};
 pub use self::tally::{Tally, Unjudged};
 
 use crate::distinct::Distinct;

@@ -24,9 +24,11 @@ const RELUCTANCE: u8 = 16;
 
 /// What a message says, without a word of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) outer: Option<Outer>,
-    pub(super) subject: Result<Stamp, Unjudged>,
+pub struct Seen {
+    /// The frame's own number.
+    pub outer: Option<Outer>,
+    /// The event, or why it can't be judged.
+    pub subject: Result<Stamp, Unjudged>,
 }
 
 impl Seen {
@@ -41,7 +43,8 @@ impl Seen {
     }
 
     /// What all of a text says.
-    pub(super) fn wholly(text: &[u8], rules: &Rules) -> Self {
+    #[must_use]
+    pub fn wholly(text: &[u8], rules: &Rules) -> Self {
         match event::peek(text, &rules.events) {
             Ok(sighting) => Self::new(sighting, rules),
             Err(_) => Self { outer: None, subject: Err(Unjudged::Malformed) },
