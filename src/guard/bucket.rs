@@ -8,17 +8,24 @@
 
 use std::num::NonZeroU32;
 
+use super::Limits;
+
 /// Parts of a millisecond in which one token grows: as many as a minute has milliseconds.
 const TOKEN: u128 = 60_000;
 
 /// So many tokens at once, then so many a minute, evenly.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
-    pub(super) per_minute: NonZeroU32,
-    pub(super) burst: NonZeroU32,
+    per_minute: NonZeroU32,
+    burst: NonZeroU32,
 }
 
 impl Rate {
+    /// None: there is no limit.
+    pub(super) fn of(limits: &Limits) -> Option<Self> {
+        limits.runs_per_minute.map(|per_minute| Self { per_minute, burst: limits.burst })
+    }
+
     fn parts(self, millis: u64) -> u128 {
         u128::from(millis) * u128::from(self.per_minute.get())
     }

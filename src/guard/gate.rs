@@ -11,11 +11,12 @@
 use std::sync::Arc;
 
 use super::answer;
+use super::masked::{lawful_mask, payload, unmask};
 use super::skim::{Gist, Skim, Watch};
 use super::start::{self, Start};
 use super::{Admitted, Client, Guard, Reason, Refusal};
 use crate::sieve::{Mode, Step};
-use crate::wire::{self, Head, MAX_HEAD, Opcode, Parse};
+use crate::wire::{self, MAX_HEAD, Opcode, Parse};
 
 /// Bytes of answers that may wait. Beyond that a refused start is left out without one.
 const ANSWERS: usize = 16 * 1024;
@@ -395,36 +396,5 @@ impl Streamed {
             self.skim.read(plain, self.watch).map_err(|n| i * PIECE + n)?;
         }
         Ok(())
-    }
-}
-
-/// The masking key of a data frame that a server accepts as the first of a message, or as a later one.
-fn lawful_mask(head: Head, first: bool) -> Option<[u8; 4]> {
-    let opcode = match head.opcode {
-        Opcode::Text | Opcode::Binary => first,
-        Opcode::Continuation => !first,
-        Opcode::Close | Opcode::Ping | Opcode::Pong => false,
-    };
-    head.mask.filter(|_| opcode && !head.extended)
-}
-
-/// The message in these frames, the last of which need not be whole.
-fn payload(mut frames: &[u8]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(frames.len());
-    while let Parse::Head(head) = wire::head(frames) {
-        let end = usize::try_from(head.frame()).map_or(frames.len(), |end| end.min(frames.len()));
-        if !head.opcode.is_control() {
-            let start = message.len();
-            message.extend_from_slice(&frames[head.len..end]);
-            unmask(&mut message[start..], head.mask.unwrap_or_default());
-        }
-        frames = &frames[end..];
-    }
-    message
-}
-
-fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
-    for (i, byte) in bytes.iter_mut().enumerate() {
-        *byte ^= mask[i % 4];
     }
 }

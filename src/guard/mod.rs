@@ -9,32 +9,20 @@
 mod answer;
 mod bucket;
 pub mod gate;
+mod masked;
 pub mod over;
 mod skim;
 pub mod start;
+mod table;
 
-use std::collections::VecDeque;
-use std::hash::RandomState;
+use core::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use core::net::{IpAddr, Ipv4Addr};
-use lru::LruCache;
-
-use self::bucket::{Bucket, Rate};
 use self::over::Over;
 use self::start::Start;
+use self::table::Table;
 use crate::stamp::Secret;
-
-/// Starts whose keys are remembered for one client.
-const RECENT: usize = 64;
-/// How long they are: the gateway answers a repeated key from its own memory for as long.
-const RECENT_MS: u64 = 5 * 60 * 1000;
-/// After what time a client is told to try again when too many of its runs are going on. A guess: nobody knows when
-/// a run will end.
-const LIVE_RUNS_RETRY_MS: u64 = 5_000;
-/// A full table is looked through for clients to forget this often at most: new clients may come fast.
-const SWEEP_MS: u64 = 1_000;
 
 /// What each client may do.
 #[derive(Clone, Copy, Debug)]
@@ -179,67 +167,22 @@ impl Refusal {
 pub struct Guard {
     limits: Limits,
     secret: Secret,
-    capacity: usize,
-    /// One lock: it is taken for a start, an end and a look at the numbers, and held for less than a microsecond, but
-    /// for a sweep.
+    /// One lock, not many: it is taken for a start, an end and a look at the numbers only, and held for well below a
+    /// microsecond; for a sweep, 50 ns for each client.
     table: Mutex<Table>,
-}
-
-struct Table {
-    /// At most `capacity`, boxed because a table keeps room for entries that are not there.
-    clients: LruCache<Client, Box<Account>, RandomState>,
-    /// When it was last looked through.
-    swept: u64,
-    evicted: u64,
-}
-
-/// What is known of one client.
-#[derive(Default)]
-struct Account {
-    bucket: Bucket,
-    /// The newest starts with a key, oldest first, at most [`RECENT`].
-    recent: VecDeque<Recent>,
-    /// The runs that go on, at most `max_live_runs`.
-    live: Vec<Live>,
-}
-
-struct Recent {
-    mark: u64,
-    at: u64,
-}
-
-struct Live {
-    /// Half of its key.
-    run: Option<u64>,
-    request: Option<u64>,
-    since: u64,
 }
 
 impl Guard {
     /// A guard that knows at most so many clients, and allocates nothing yet.
     #[must_use]
     pub fn new(limits: Limits, secret: Secret, clients: usize) -> Self {
-        let clients_known = LruCache::unbounded_with_hasher(RandomState::new());
-        let table = Table { clients: clients_known, swept: 0, evicted: 0 };
-        Self { limits, secret, capacity: clients.max(1), table: Mutex::new(table) }
+        Self { limits, secret, table: Mutex::new(Table::new(limits, clients.max(1))) }
     }
 
     /// What a guard can hold in memory at most, in bytes.
     #[must_use]
     pub fn bytes(limits: &Limits, clients: usize) -> usize {
-        let live = limits.max_live_runs.map_or(0, |n| n.get() as usize).saturating_mul(size_of::<Live>());
-        let lists = live.saturating_add(RECENT * size_of::<Recent>());
-        // An account and its entry with two links, both with the allocator's overhead and that of two lists; and its
-        // share of a hash table that grows.
-        let account = size_of::<Account>()
-            + size_of::<(Client, Box<Account>)>()
-            + 2 * size_of::<usize>()
-            + 4 * 16
-            + 4 * 32;
-        // A quarter for what an allocator loses between lists that grow.
-        let accounts = lists.saturating_add(account).saturating_mul(clients.max(1)).saturating_mul(5) / 4;
-        // One list at a time may be moved to a larger place.
-        accounts.saturating_add(lists).saturating_add(size_of::<Self>() + 256)
+        Table::bytes(limits, clients.max(1)).saturating_add(size_of::<Self>())
     }
 
     /// The limits.
@@ -260,141 +203,34 @@ impl Guard {
         if start.key.is_some_and(|key| key.length > limit) {
             return Err(Refusal::RunId { limit });
         }
-        let mut table = self.table();
-        table.account(client, self, now).admit(start, self, now)
+        self.table().admit(client, start, now)
     }
 
     /// A message of the gateway to this client says that a run is over.
     pub fn over(&self, client: Client, over: &Over) {
-        if self.limits.max_live_runs.is_none() {
-            return;
-        }
-        if let Some(account) = self.table().clients.peek_mut(&client) {
-            account.live.retain(|live| !live.is_over(over));
+        if self.limits.max_live_runs.is_some() {
+            self.table().over(client, over);
         }
     }
 
     /// Forgets a client that will not come again: a connection that has ended.
     pub fn forget(&self, client: Client) {
-        self.table().clients.pop(&client);
+        self.table().forget(client);
     }
 
     /// Clients of which something is known now; those of which nothing is left to say are forgotten.
     pub fn clients(&self, now: u64) -> usize {
-        let mut table = self.table();
-        table.sweep(self, now);
-        table.clients.len()
+        self.table().count(now)
     }
 
     /// Clients that were forgotten for want of space though there was something to say of them.
     #[must_use]
     pub fn evicted(&self) -> u64 {
-        self.table().evicted
-    }
-
-    fn rate(&self) -> Option<Rate> {
-        self.limits.runs_per_minute.map(|per_minute| Rate { per_minute, burst: self.limits.burst })
+        self.table().evicted()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
+        // Whoever panicked with it has left nothing half done.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Table {
-    fn account(&mut self, client: Client, guard: &Guard, now: u64) -> &mut Account {
-        if !self.clients.contains(&client) {
-            self.make_room(guard, now);
-        }
-        self.clients.get_or_insert_mut(client, Box::default)
-    }
-
-    /// Makes room for one more client: those of which nothing is left to say go first, then the one that started nothing
-    /// for the longest time.
-    fn make_room(&mut self, guard: &Guard, now: u64) {
-        if self.clients.len() < guard.capacity {
-            return;
-        }
-        if now < self.swept || now - self.swept >= SWEEP_MS {
-            self.sweep(guard, now);
-        }
-        while self.clients.len() >= guard.capacity {
-            self.clients.pop_lru();
-            self.evicted += 1;
-        }
-    }
-
-    fn sweep(&mut self, guard: &Guard, now: u64) {
-        self.swept = now;
-        let mut silent = Vec::new();
-        for (client, account) in &mut self.clients {
-            account.forget_old(guard, now);
-            if account.says_nothing(guard, now) {
-                silent.push(*client);
-            }
-        }
-        for client in silent {
-            self.clients.pop(&client);
-        }
-    }
-}
-
-impl Account {
-    fn admit(&mut self, start: &Start, guard: &Guard, now: u64) -> Result<Admitted, Refusal> {
-        self.forget_old(guard, now);
-        if let Some(key) = start.key
-            && self.recent.iter().any(|recent| recent.mark == key.mark)
-        {
-            return Ok(Admitted::Repeated);
-        }
-        let live_runs = guard.limits.max_live_runs.map(|most| most.get() as usize);
-        if live_runs.is_some_and(|most| self.live.len() >= most) {
-            return Err(Refusal::LiveRuns { retry_after: LIVE_RUNS_RETRY_MS });
-        }
-        if let Some(rate) = guard.rate() {
-            self.bucket.take(rate, now).map_err(|retry_after| Refusal::Rate { retry_after })?;
-        }
-        if let Some(key) = start.key {
-            if self.recent.len() == RECENT {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(Recent { mark: key.mark, at: now });
-        }
-        if let Some(most) = live_runs {
-            if self.live.len() == self.live.capacity() {
-                // Doubling, but never beyond what was promised.
-                self.live.reserve_exact(self.live.len().max(4).min(most - self.live.len()));
-            }
-            self.live.push(Live {
-                run: start.key.map(|key| key.run.short()),
-                request: start.request,
-                since: now,
-            });
-        }
-        Ok(Admitted::New)
-    }
-
-    fn forget_old(&mut self, guard: &Guard, now: u64) {
-        // Of a clock that went back, what it said before is not believed.
-        self.recent.iter_mut().for_each(|recent| recent.at = recent.at.min(now));
-        self.live.iter_mut().for_each(|live| live.since = live.since.min(now));
-        self.recent.retain(|recent| now - recent.at < RECENT_MS);
-        self.live.retain(|live| now - live.since < guard.limits.live_run_ttl);
-    }
-
-    /// A new account would say the same.
-    fn says_nothing(&self, guard: &Guard, now: u64) -> bool {
-        let full = guard.rate().is_none_or(|rate| self.bucket.is_full(rate, now));
-        full && self.recent.is_empty() && self.live.is_empty()
-    }
-}
-
-impl Live {
-    fn is_over(&self, over: &Over) -> bool {
-        match *over {
-            Over::Run(run) => self.run == Some(run.short()),
-            // Of a run without a key, no other message can be told; so its first answer ends it.
-            Over::Answer { request, last } => self.request == Some(request) && (last || self.run.is_none()),
-        }
     }
 }

@@ -4,6 +4,8 @@
 //! the gateway makes nothing of it. Whoever relies on what was said at the beginning has the rest watched: a key that
 //! comes again, or one in disguise, would change what the gateway understands.
 
+use std::mem::replace;
+
 use memchr::memchr2;
 
 use super::start::{Id, Key, Kind, MAX_ID, MAX_METHOD, Start, event_starts, kind};
@@ -224,44 +226,8 @@ impl Skim {
         let plain = !token.escaped && !token.overlong;
         let bytes = token.bytes.into_boxed_slice();
         match role {
-            Role::Outer => {
-                self.outer = match &*bytes {
-                    b"id" if plain => Role::Id,
-                    b"method" if plain => Role::Method,
-                    b"params" if plain => Role::Inner,
-                    _ => Role::Other,
-                };
-                match self.outer {
-                    Role::Method => {
-                        self.method = None;
-                        return !std::mem::replace(&mut self.seen.method, true) || watch == Watch::Nothing;
-                    }
-                    Role::Inner => {
-                        (self.event, self.key) = (None, None);
-                        return !std::mem::replace(&mut self.seen.params, true) || watch != Watch::Everything;
-                    }
-                    Role::Id => self.id = None,
-                    _ => {}
-                }
-            }
-            Role::Inner => {
-                self.inner = match &*bytes {
-                    b"event" if plain => Role::Event,
-                    b"idempotencyKey" if plain => Role::IdempotencyKey,
-                    _ => Role::Other,
-                };
-                match self.inner {
-                    Role::Event => {
-                        self.event = None;
-                        return !std::mem::replace(&mut self.seen.event, true) || watch != Watch::Everything;
-                    }
-                    Role::IdempotencyKey => {
-                        self.key = None;
-                        return !std::mem::replace(&mut self.seen.key, true) || watch != Watch::Everything;
-                    }
-                    _ => {}
-                }
-            }
+            Role::Outer => return self.outer_key(if plain { &bytes } else { b"" }, watch),
+            Role::Inner => return self.inner_key(if plain { &bytes } else { b"" }, watch),
             Role::Id => self.id = Some(bytes).filter(|_| !token.overlong),
             Role::Method => self.method = Some(bytes).filter(|_| plain),
             Role::Event => self.event = Some(bytes).filter(|_| plain),
@@ -272,6 +238,50 @@ impl Skim {
             Role::Other => {}
         }
         true
+    }
+
+    /// A key of the message has ended: what was said under it before counts no more.
+    fn outer_key(&mut self, name: &[u8], watch: Watch) -> bool {
+        self.outer = match name {
+            b"id" => Role::Id,
+            b"method" => Role::Method,
+            b"params" => Role::Inner,
+            _ => Role::Other,
+        };
+        match self.outer {
+            Role::Id => self.id = None,
+            Role::Method => {
+                self.method = None;
+                return !replace(&mut self.seen.method, true) || watch == Watch::Nothing;
+            }
+            Role::Inner => {
+                (self.event, self.key) = (None, None);
+                return !replace(&mut self.seen.params, true) || watch != Watch::Everything;
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// As `outer_key`, of `params`.
+    fn inner_key(&mut self, name: &[u8], watch: Watch) -> bool {
+        let seen = match name {
+            b"event" => {
+                self.inner = Role::Event;
+                self.event = None;
+                &mut self.seen.event
+            }
+            b"idempotencyKey" => {
+                self.inner = Role::IdempotencyKey;
+                self.key = None;
+                &mut self.seen.key
+            }
+            _ => {
+                self.inner = Role::Other;
+                return true;
+            }
+        };
+        !replace(seen, true) || watch != Watch::Everything
     }
 
     fn key_is_too_long(&self) -> bool {
