@@ -6,6 +6,7 @@ mod values;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,12 +16,14 @@ pub(crate) use self::parse::duration;
 use self::parse::{list, network, size, upstream};
 pub use self::table::help;
 pub use self::values::{BadSetting, Source, Values};
+use crate::credentials::{Files, Fingerprint, Identity, Trust, Unusable};
 use crate::filter::{Ledger, Order};
 use crate::front::HTTP_BOUND;
 use crate::relay::buffer_bound;
 use crate::sieve::{Mode, Sieve};
+use crate::socket::SESSION_BOUND;
 use crate::telemetry::Format;
-use crate::upstream::Upstream;
+use crate::upstream::{Route, Upstream};
 
 /// Events that look like `agent` events and must not be filtered, and why.
 const UNFILTERABLE: [(&str, &str); 5] = [
@@ -39,6 +42,8 @@ const UNFILTERABLE_PREFIXES: [&str; 2] = ["terminal.", "node.invoke."];
 pub struct Config {
     pub listen: SocketAddr,
     pub upstream: Upstream,
+    pub upstream_trust: Trust,
+    pub tls: Option<Files>,
     pub admin_listen: SocketAddr,
     pub mode: Mode,
     pub order: Order,
@@ -73,6 +78,8 @@ impl Config {
         let config = Self {
             listen: values.parse("LISTEN", |v| v.parse().ok())?,
             upstream: values.parse("UPSTREAM", upstream)?,
+            upstream_trust: trust(values)?,
+            tls: files(values)?,
             admin_listen: values.parse("ADMIN_LISTEN", |v| v.parse().ok())?,
             mode: values.parse("MODE", |v| match v {
                 "enforce" => Some(Mode::Enforce),
@@ -112,6 +119,7 @@ impl Config {
         };
         config.check_events()?;
         config.check_addresses()?;
+        config.check_trust()?;
         Ok(config)
     }
 
@@ -152,15 +160,71 @@ impl Config {
         Ok(())
     }
 
+    fn check_trust(&self) -> Result<(), BadSetting> {
+        if self.upstream_trust != Trust::System && !self.upstream.tls {
+            return Err(BadSetting::new(format!(
+                "SEQGATE_UPSTREAM is {}: expected https:// or wss://, since SEQGATE_UPSTREAM_CA or _FINGERPRINT is set",
+                self.upstream
+            )));
+        }
+        Ok(())
+    }
+
+    /// Reads the files that the settings name.
+    ///
+    /// # Errors
+    /// The first that can't be used.
+    pub fn read_files(&self) -> Result<(Route, Option<Identity>), Unusable> {
+        let route = Route::new(self.upstream.clone(), &self.upstream_trust)?;
+        Ok((route, self.tls.clone().map(Identity::load).transpose()?))
+    }
+
     /// The memory that connections can take together at most, in bytes: the promise printed at start.
     #[must_use]
     pub fn memory_bound(&self) -> MemoryBound {
+        let sessions = usize::from(self.tls.is_some()) + usize::from(self.upstream.tls);
         MemoryBound {
             connections: self.max_connections,
             runs: self.runs_per_connection,
             run_bytes: Ledger::RUN_BYTES,
-            buffers: Sieve::BASE_BYTES + buffer_bound(self.inspect_limit).max(HTTP_BOUND),
+            buffers: Sieve::BASE_BYTES
+                + buffer_bound(self.inspect_limit).max(HTTP_BOUND)
+                + sessions * SESSION_BOUND,
         }
+    }
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| text.into())
+}
+
+/// Either of two settings, or none. A pin leaves nothing for an authority to say.
+fn trust(values: &Values) -> Result<Trust, BadSetting> {
+    let authorities = values.parse("UPSTREAM_CA", |v| Some(path(v)))?;
+    let pin = values.parse("UPSTREAM_FINGERPRINT", |v| {
+        if v.is_empty() { Some(None) } else { Fingerprint::parse(v).map(Some) }
+    })?;
+    match (authorities, pin) {
+        (None, None) => Ok(Trust::System),
+        (Some(authorities), None) => Ok(Trust::Authorities(authorities)),
+        (None, Some(pin)) => Ok(Trust::Certificate(pin)),
+        (Some(_), Some(_)) => Err(BadSetting::new(
+            "SEQGATE_UPSTREAM_CA and SEQGATE_UPSTREAM_FINGERPRINT are set: expected only one of them"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Both settings, or none.
+fn files(values: &Values) -> Result<Option<Files>, BadSetting> {
+    let certificate = values.parse("TLS_CERT", |v| Some(path(v)))?;
+    let key = values.parse("TLS_KEY", |v| Some(path(v)))?;
+    let missing = |name, other| BadSetting::new(format!("{name} is not set: expected it beside {other}"));
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(Files { certificate, key })),
+        (None, Some(_)) => Err(missing("SEQGATE_TLS_CERT", "SEQGATE_TLS_KEY")),
+        (Some(_), None) => Err(missing("SEQGATE_TLS_KEY", "SEQGATE_TLS_CERT")),
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn forward(
     let (mut parts, body) = request.into_parts();
     let body = Some(body).filter(|body| !body.is_end_stream());
     headers::end_hop(&mut parts.headers, headers::Hop::Request);
-    headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies);
+    headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies, front.scheme());
 
     // The gateway may close a kept connection at the moment it is used again. What then was sent for nothing
     // may be sent again only where sending it twice does no harm.
