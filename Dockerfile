@@ -26,6 +26,8 @@ LABEL org.opencontainers.image.title="seqgate" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY LICENSE /LICENSE
+# The authorities that are trusted where SEQGATE_UPSTREAM is https and nothing else says whom to trust.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /seqgate /seqgate
 # In a container loopback is nobody's. Publish the first port only; the second is for scrapes and probes.
 ENV SEQGATE_LISTEN=0.0.0.0:18900 \

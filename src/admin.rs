@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::drain::{Drain, Phase};
 use crate::metrics::Metrics;
 use crate::status::Status;
-use crate::upstream::{self, Upstream};
+use crate::upstream::Route;
 
 /// Connections at one time; scrapes and probes need a few.
 const CONNECTIONS: usize = 64;
@@ -47,7 +47,7 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     status: Arc<Status>,
     drain: Arc<Drain>,
-    upstream: Upstream,
+    upstream: Route,
     connect_timeout: Duration,
     probed: Mutex<Option<(Instant, Result<(), String>)>>,
 }
@@ -59,7 +59,7 @@ impl Admin {
         metrics: Arc<Metrics>,
         status: Arc<Status>,
         drain: Arc<Drain>,
-        upstream: Upstream,
+        upstream: Route,
         connect_timeout: Duration,
     ) -> Self {
         Self {
@@ -166,7 +166,7 @@ impl Admin {
         {
             return result.clone();
         }
-        let result = match upstream::connect(&self.upstream, self.connect_timeout).await {
+        let result = match self.upstream.connect(self.connect_timeout).await {
             Ok(_) => Ok(()),
             Err(why) => Err(why.to_string()),
         };

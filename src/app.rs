@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::admin::Admin;
 use crate::config::{Config, GuardSettings};
+use crate::credentials::{Identity, Unusable};
 use crate::distinct::Distinct;
 use crate::drain::{Drain, Phase};
 use crate::front::{Front, Settings};
@@ -23,10 +25,13 @@ use crate::sieve::Rules;
 use crate::stamp::Secret;
 use crate::status::{Facts, Status};
 use crate::telemetry::Seldom;
+use crate::upstream::Route;
 
 /// A seqgate whose listeners are bound.
 pub struct App {
     config: Config,
+    route: Route,
+    identity: Option<Arc<Identity>>,
     clients: TcpListener,
     operators: TcpListener,
     addresses: Addresses,
@@ -45,6 +50,8 @@ pub struct Addresses {
 /// Why there is no seqgate.
 #[derive(Debug)]
 pub enum StartError {
+    /// A file that a setting names can't be used.
+    File(Unusable),
     /// An address can't be bound.
     Bind(&'static str, SocketAddr, io::Error),
     /// The system has no random numbers.
@@ -56,6 +63,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::File(error) => error.fmt(f),
             Self::Bind(setting, address, error) => write!(f, "{setting}: {address} can't be bound: {error}"),
             Self::Random(error) => write!(f, "the system gives no random numbers: {error}"),
             Self::Metrics(error) => write!(f, "the metrics can't be registered: {error}"),
@@ -71,6 +79,8 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub async fn bind(config: Config) -> Result<Self, StartError> {
+        let (route, identity) = config.read_files().map_err(StartError::File)?;
+        let identity = identity.map(Arc::new);
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(StartError::Random)?;
         let rules = Arc::new(Rules {
@@ -103,7 +113,15 @@ impl App {
             epoch,
             disagreements: Seldom::default(),
         });
-        Ok(Self { config, clients, operators, addresses: Addresses { listen, admin }, context })
+        Ok(Self {
+            config,
+            route,
+            identity,
+            clients,
+            operators,
+            addresses: Addresses { listen, admin },
+            context,
+        })
     }
 
     /// Where it listens; ports that were 0 are known now.
@@ -137,15 +155,18 @@ impl App {
     /// the drain timeout; then they are told to go.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let drain = Arc::new(Drain::default());
-        let Config { upstream, connect_timeout, drain_timeout, .. } = self.config.clone();
+        let Config { connect_timeout, drain_timeout, .. } = self.config;
         let metrics = Arc::clone(&self.context.metrics);
         let status = Arc::new(self.status(&drain));
         let watch = tokio::spawn(Arc::clone(&status).watch());
         let admin =
-            Admin::new(Arc::clone(&metrics), status, Arc::clone(&drain), upstream.clone(), connect_timeout);
+            Admin::new(Arc::clone(&metrics), status, Arc::clone(&drain), self.route.clone(), connect_timeout);
         let admin = tokio::spawn(Arc::new(admin).serve(self.operators));
+        let renewal =
+            self.identity.clone().map(|identity| tokio::spawn(identity.watch(Arc::clone(&metrics))));
         let settings = Settings {
-            upstream,
+            upstream: self.route,
+            identity: self.identity,
             max_connections: self.config.max_connections,
             connect_timeout,
             header_timeout: self.config.header_timeout,
@@ -170,6 +191,7 @@ impl App {
         }
         admin.abort();
         watch.abort();
+        renewal.inspect(JoinHandle::abort);
         tracing::info!("stopped");
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app::App;
+use crate::app::{App, StartError};
 use crate::config::{self, BadSetting, Config, Values};
 use crate::replay::{self, Error};
 use crate::{demo, healthcheck, telemetry};
@@ -75,7 +75,9 @@ impl Command {
             None | Some("run") => Ok(Self::Run(Config::new(&values(environment, flags)?)?)),
             Some("check") => {
                 let values = values(environment, flags)?;
-                Ok(Self::Check(Config::new(&values)?, Box::new(values)))
+                let config = Config::new(&values)?;
+                config.read_files().map_err(|error| BadSetting::new(error.to_string()))?;
+                Ok(Self::Check(config, Box::new(values)))
             }
             Some("healthcheck") => {
                 Config::new(&values(environment, flags)?).map(|config| Self::Healthcheck(config.admin_listen))
@@ -180,7 +182,10 @@ fn run(config: Config) -> ExitCode {
         telemetry::init(config.log, config.log_format)?;
         let bound = config.memory_bound();
         let signals = signals()?;
-        let app = App::bind(config.clone()).await?;
+        let app = match App::bind(config.clone()).await {
+            Err(StartError::File(error)) => return Ok(fail(USAGE, &error)),
+            app => app?,
+        };
         let addresses = app.addresses();
         tracing::info!(
             listen = %addresses.listen,

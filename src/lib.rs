@@ -6,7 +6,7 @@
 //!    says), [`stamp`] and [`filter`] (the rule table), [`distinct`] (how many different runs), [`sieve`] (bytes in, steps
 //!    out), [`guard`] (which clients may start runs).
 //! 1. Observing: [`roster`], [`metrics`], [`journal`], [`telemetry`], [`drain`].
-//! 2. The data path: [`socket`], [`relay`].
+//! 2. The data path: [`credentials`], [`socket`], [`relay`].
 //! 3. Doors: [`upstream`], [`front`], [`status`], [`admin`].
 //! 4. Assembly: [`config`], [`app`], [`healthcheck`], [`demo`], [`replay`], [`cli`].
 
@@ -14,6 +14,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod demo;
 pub mod distinct;
 pub mod drain;

@@ -75,9 +75,12 @@ fn zeros() -> Vec<String> {
         "header_timeout",
         "upstream_unreachable",
         "upstream_timeout",
+        "upstream_tls",
+        "tls_handshake",
         "upstream_bad_answer",
     ];
     family("connections_rejected_total", &label("reason", &reasons));
+    family("tls_reloads_total", &label("result", &["done", "failed"]));
     family("upgrades_refused_total", &label("code", &["401", "403", "404", "429", "503", "other"]));
     for initiator in ["client", "gateway", "seqgate"] {
         let labels: Vec<_> =

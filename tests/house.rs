@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The map of `src/lib.rs`, lowest layer first.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 26] = [
     "wire",
     "json",
     "event",
@@ -21,6 +21,7 @@ const ORDER: [&str; 25] = [
     "journal",
     "telemetry",
     "drain",
+    "credentials",
     "socket",
     "relay",
     "upstream",

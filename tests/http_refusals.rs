@@ -60,7 +60,7 @@ async fn a_head_that_does_not_arrive_in_time_is_a_408() {
     // Byte by byte is no way out.
     let mut client = seqgate.connect().await;
     let dripping = async {
-        let (mut reader, mut writer) = client.stream.split();
+        let (mut reader, mut writer) = tokio::io::split(&mut client.stream);
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let drip = async {
             while writer.write_all(b"X").await.is_ok() {
@@ -298,6 +298,12 @@ async fn a_good_request_before_a_bad_one_is_answered_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunked_body_that_two_parsers_could_read_differently_ends_the_request() {
     let (gateway, seqgate) = house(&[]).await;
+    let listening = tokio::spawn(async move {
+        let mut peers = Vec::new();
+        loop {
+            peers.push(gateway.accept_whenever().await);
+        }
+    });
     for garbage in [
         "x\r\n",
         "\r\n",
@@ -328,10 +334,8 @@ async fn a_chunked_body_that_two_parsers_could_read_differently_ends_the_request
         let answer = client.answer().await;
         assert_own(&answer, 400, "bad_request");
         assert_eq!(client.end().await, End::Fin, "{garbage:?}");
-        if !gateway.is_untouched() {
-            continue;
-        }
     }
+    listening.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -384,7 +384,7 @@ fn a_bad_value_is_exit_code_64_and_one_line_that_says_what_would_do() {
     for (name, value, accepts) in [
         ("LISTEN", "18900", "127.0.0.1:18900"),
         ("LISTEN", "localhost:18900", "127.0.0.1:18900"),
-        ("UPSTREAM", "https://127.0.0.1:1", "not supported"),
+        ("UPSTREAM", "ftp://127.0.0.1:1", "https://HOST:PORT"),
         ("UPSTREAM", "127.0.0.1:18789", "http://HOST:PORT"),
         ("UPSTREAM", "http://127.0.0.1:18789/path", "without a path"),
         ("UPSTREAM", "http://user@127.0.0.1:18789", "http://HOST:PORT"),

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use seqgate::config::{BadSetting, Config, Source, Values};
+use seqgate::credentials::Trust;
 use seqgate::filter::Order;
 use seqgate::sieve::Mode;
 
@@ -25,6 +26,7 @@ fn the_defaults_are_those_of_the_readme() {
     let config = environment(&[]).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:18900");
     assert_eq!(config.upstream.to_string(), "http://127.0.0.1:18789");
+    assert_eq!((config.upstream_trust, config.tls), (Trust::System, None));
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:18901");
     assert_eq!((config.mode, config.order), (Mode::Enforce, Order::Stream));
     assert_eq!(config.events, ["agent"]);
@@ -58,6 +60,10 @@ fn values_of_every_kind_are_read() {
     assert_eq!(config.listen.to_string(), "[::]:1");
     assert_eq!((config.upstream.host.as_str(), config.upstream.port), ("::1", 2));
     assert_eq!(config.upstream.to_string(), "http://[::1]:2");
+    for (text, url) in [("wss://gateway:443/", "https://gateway:443"), ("https://[::1]:1", "https://[::1]:1")]
+    {
+        assert_eq!(environment(&[("SEQGATE_UPSTREAM", text)]).unwrap().upstream.to_string(), url);
+    }
     assert_eq!((config.mode, config.order), (Mode::Observe, Order::Any));
     assert_eq!(config.events, ["agent", "agent.custom"]);
     assert_eq!(config.run_ttl, Duration::from_secs(5400));
@@ -73,7 +79,7 @@ fn a_bad_value_is_refused_with_its_name_its_value_and_what_would_be_accepted() {
         ("SEQGATE_LISTEN", "localhost:1"),
         ("SEQGATE_LISTEN", "127.0.0.1"),
         ("SEQGATE_UPSTREAM", "127.0.0.1:18789"),
-        ("SEQGATE_UPSTREAM", "https://gateway:443"),
+        ("SEQGATE_UPSTREAM", "ftp://gateway:443"),
         ("SEQGATE_UPSTREAM", "http://gateway"),
         ("SEQGATE_UPSTREAM", "http://gateway:1/path"),
         ("SEQGATE_UPSTREAM", "http://user@gateway:1"),
@@ -194,6 +200,16 @@ fn the_memory_promise_is_the_sum_of_its_parts_and_does_not_overflow() {
     let run = seqgate::filter::Ledger::RUN_BYTES as u64;
     assert_eq!(more_runs.memory_bound().total() - small.memory_bound().total(), 1000 * run);
     assert_eq!(twice.memory_bound().total(), 2 * small.memory_bound().total());
+    let with_tls = environment(&[
+        ("SEQGATE_MAX_CONNECTIONS", "1"),
+        ("SEQGATE_RUNS_PER_CONNECTION", "1"),
+        ("SEQGATE_UPSTREAM", "https://gateway:443"),
+        ("SEQGATE_TLS_CERT", "cert.pem"),
+        ("SEQGATE_TLS_KEY", "key.pem"),
+    ])
+    .unwrap();
+    let sessions = 2 * seqgate::socket::SESSION_BOUND as u64;
+    assert_eq!(with_tls.memory_bound().total() - small.memory_bound().total(), sessions);
     let absurd = environment(&[
         ("SEQGATE_MAX_CONNECTIONS", "1000000"),
         ("SEQGATE_RUNS_PER_CONNECTION", "1000000"),

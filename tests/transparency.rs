@@ -16,7 +16,6 @@ use net::frames::{
 };
 use net::{End, Gateway, Peer, Seqgate, assert_same, lines, noise, patiently, value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -29,7 +28,7 @@ struct Verdict {
 }
 
 /// Sends every message back, until the connection ends; then hears the other side out.
-async fn echo(mut socket: WebSocketStream<TcpStream>) -> Verdict {
+async fn echo(mut socket: WebSocketStream<net::tls::Wire>) -> Verdict {
     let mut heard = Vec::new();
     let end = loop {
         match socket.next().await {

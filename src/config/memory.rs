@@ -8,6 +8,7 @@ use crate::front::HTTP_BOUND;
 use crate::guard::Guard;
 use crate::relay;
 use crate::sieve::Sieve;
+use crate::socket::SESSION_BOUND;
 
 /// What memory is made of.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +31,12 @@ impl Config {
             relay += relay::guarded_bound(self.inspect_limit, limits.max_run_id);
             guard = Guard::bytes(limits, self.guarded_clients());
         }
+        let sessions = usize::from(self.tls.is_some()) + usize::from(self.upstream.tls);
         MemoryBound {
             connections: self.max_connections,
             runs: self.runs_per_connection,
             run_bytes: Ledger::RUN_BYTES,
-            buffers: Sieve::BASE_BYTES + relay.max(HTTP_BOUND),
+            buffers: Sieve::BASE_BYTES + relay.max(HTTP_BOUND) + sessions * SESSION_BOUND,
             guard,
         }
     }

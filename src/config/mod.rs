@@ -4,6 +4,7 @@ mod guard;
 mod memory;
 mod parse;
 mod table;
+mod tls;
 mod values;
 
 use std::net::SocketAddr;
@@ -18,10 +19,11 @@ pub(crate) use self::parse::duration;
 use self::parse::{list, network, size, upstream};
 pub use self::table::help;
 pub use self::values::{BadSetting, Source, Values};
+use crate::credentials::{Files, Identity, Trust, Unusable};
 use crate::filter::Order;
 use crate::sieve::Mode;
 use crate::telemetry::Format;
-use crate::upstream::Upstream;
+use crate::upstream::{Route, Upstream};
 
 /// Events that look like `agent` events and must not be filtered, and why.
 const UNFILTERABLE: [(&str, &str); 5] = [
@@ -40,6 +42,8 @@ const UNFILTERABLE_PREFIXES: [&str; 2] = ["terminal.", "node.invoke."];
 pub struct Config {
     pub listen: SocketAddr,
     pub upstream: Upstream,
+    pub upstream_trust: Trust,
+    pub tls: Option<Files>,
     pub admin_listen: SocketAddr,
     pub mode: Mode,
     pub order: Order,
@@ -77,6 +81,8 @@ impl Config {
         let config = Self {
             listen: values.parse("LISTEN", |v| v.parse().ok())?,
             upstream: values.parse("UPSTREAM", upstream)?,
+            upstream_trust: tls::trust(values)?,
+            tls: tls::files(values)?,
             admin_listen: values.parse("ADMIN_LISTEN", |v| v.parse().ok())?,
             mode: values.parse("MODE", |v| match v {
                 "enforce" => Some(Mode::Enforce),
@@ -117,6 +123,7 @@ impl Config {
         };
         config.check_events()?;
         config.check_addresses()?;
+        config.check_trust()?;
         Ok(config)
     }
 
@@ -155,5 +162,24 @@ impl Config {
             )));
         }
         Ok(())
+    }
+
+    fn check_trust(&self) -> Result<(), BadSetting> {
+        if self.upstream_trust != Trust::System && !self.upstream.tls {
+            return Err(BadSetting::new(format!(
+                "SEQGATE_UPSTREAM is {}: expected https:// or wss://, since SEQGATE_UPSTREAM_CA or _FINGERPRINT is set",
+                self.upstream
+            )));
+        }
+        Ok(())
+    }
+
+    /// Reads the files that the settings name.
+    ///
+    /// # Errors
+    /// The first that can't be used.
+    pub fn read_files(&self) -> Result<(Route, Option<Identity>), Unusable> {
+        let route = Route::new(self.upstream.clone(), &self.upstream_trust)?;
+        Ok((route, self.tls.clone().map(Identity::load).transpose()?))
     }
 }

@@ -6,9 +6,14 @@ use ipnet::IpNet;
 
 use crate::upstream::Upstream;
 
-/// As in `http://127.0.0.1:18789`, `ws://gateway:18789`, `http://[::1]:18789`.
+/// As in `http://127.0.0.1:18789`, `ws://gateway:18789`, `https://[::1]:18789`.
 pub(super) fn upstream(text: &str) -> Option<Upstream> {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("ws://"))?;
+    let (scheme, rest) = text.split_once("://")?;
+    let tls = match scheme {
+        "http" | "ws" => false,
+        "https" | "wss" => true,
+        _ => return None,
+    };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = rest.rsplit_once(':')?;
     let host = match host.strip_prefix('[') {
@@ -19,7 +24,11 @@ pub(super) fn upstream(text: &str) -> Option<Upstream> {
     let is_host = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     let is_v6 = rest.starts_with('[');
     let port = port.parse().ok().filter(|port| *port > 0)?;
-    (is_v6 || !host.is_empty() && host.chars().all(is_host)).then(|| Upstream { host: host.to_owned(), port })
+    (is_v6 || !host.is_empty() && host.chars().all(is_host)).then(|| Upstream {
+        tls,
+        host: host.to_owned(),
+        port,
+    })
 }
 
 /// Items between commas; empty ones are none.

@@ -11,7 +11,7 @@ pub(super) struct Setting {
 }
 
 /// The table of settings, in the order in which they are shown.
-pub(super) const SETTINGS: [Setting; 22] = [
+pub(super) const SETTINGS: [Setting; 26] = [
     Setting {
         name: "LISTEN",
         default: "127.0.0.1:18900",
@@ -21,8 +21,32 @@ pub(super) const SETTINGS: [Setting; 22] = [
     Setting {
         name: "UPSTREAM",
         default: "http://127.0.0.1:18789",
-        accepts: "http://HOST:PORT or ws://HOST:PORT, without a path (https and wss are not supported)",
+        accepts: "http://HOST:PORT, https://HOST:PORT or the same with ws and wss, without a path",
         help: "where the gateway is",
+    },
+    Setting {
+        name: "UPSTREAM_CA",
+        default: "",
+        accepts: "a file with certificates (PEM)",
+        help: "authorities for the gateway's certificate, instead of the system's",
+    },
+    Setting {
+        name: "UPSTREAM_FINGERPRINT",
+        default: "",
+        accepts: "the SHA-256 of a certificate: 64 hex digits, with colons or without",
+        help: "the one certificate that is the gateway's, whoever made it",
+    },
+    Setting {
+        name: "TLS_CERT",
+        default: "",
+        accepts: "a file with a certificate and its chain (PEM)",
+        help: "clients speak TLS, and are shown this; read again when it changes",
+    },
+    Setting {
+        name: "TLS_KEY",
+        default: "",
+        accepts: "a file with a private key (PEM)",
+        help: "the key of that certificate",
     },
     Setting {
         name: "ADMIN_LISTEN",

@@ -5,12 +5,12 @@ use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
 use super::body::Body;
 use super::strict::Refusal;
 use crate::metrics::{Label, Rejection};
+use crate::socket::Conn;
 use crate::upstream::Unreachable;
 
 /// How long a client that was turned away may take to read why.
@@ -64,6 +64,7 @@ impl Own {
         let rejection = match why {
             Unreachable::Timeout(_) => Rejection::ConnectTimeout,
             Unreachable::Failed(_) => Rejection::Unreachable,
+            Unreachable::Handshake(_) => Rejection::UpstreamTls,
         };
         Self { status: StatusCode::BAD_GATEWAY, rejection, message: why.to_string(), retry_after: None }
     }
@@ -104,7 +105,7 @@ impl Own {
     }
 
     /// As the last bytes on a connection without hyper.
-    pub(super) async fn write(&self, stream: &mut TcpStream) {
+    pub(super) async fn write(&self, stream: &mut Conn) {
         let body = self.json();
         let retry = self.retry_after.map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
         let text = format!(
@@ -113,15 +114,20 @@ impl Own {
             self.status.canonical_reason().unwrap_or_default(),
             body.len(),
         );
+        let told = async {
+            stream.handshake().await?;
+            stream.write_all(text.as_bytes()).await?;
+            stream.flush().await
+        };
         // A client that does not take it is left.
-        let _ = timeout(LINGER, stream.write_all(text.as_bytes())).await;
+        let _ = timeout(LINGER, told).await;
         linger(stream).await;
     }
 }
 
 /// Ends a connection behind its last answer: closing with unread bytes would reset it, and the reset overtake
 /// the answer.
-pub(super) async fn linger(stream: &mut TcpStream) {
+pub(super) async fn linger(stream: &mut Conn) {
     let rest = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await

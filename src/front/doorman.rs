@@ -14,11 +14,11 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::lock;
 use super::strict::{self, Chunks, Framing, Refusal};
+use crate::socket::Conn;
 
 /// Read at once where the bytes are looked at.
 const READ: usize = 8 * 1024;
@@ -121,7 +121,7 @@ enum Awaiting {
 }
 
 pub(super) struct Doorman {
-    stream: TcpStream,
+    stream: Conn,
     visit: Arc<Visit>,
     state: State,
     /// Read from the socket and not handed on; the first `cleared` bytes may be.
@@ -134,7 +134,7 @@ pub(super) struct Doorman {
 }
 
 impl Doorman {
-    pub(super) fn new(stream: TcpStream, visit: Arc<Visit>, header_timeout: Duration) -> Self {
+    pub(super) fn new(stream: Conn, visit: Arc<Visit>, header_timeout: Duration) -> Self {
         Self {
             stream,
             visit,
@@ -149,17 +149,24 @@ impl Doorman {
     }
 
     /// The socket, and what was read from it and not handed on.
-    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
+    pub(super) fn into_parts(self) -> (Conn, Bytes) {
         // A buffer keeps its memory as long as any part of it is held: nobody is to hold an empty part.
         let rest = if self.buffer.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&self.buffer) };
         (self.stream, rest)
+    }
+
+    /// Requests say themselves where they end: a client that ends without TLS's goodbye, as many do, takes nothing
+    /// away from them.
+    fn poll_socket(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (mut reader, _) = self.stream.split();
+        Pin::new(&mut reader).poll_read(cx, out)
     }
 
     /// Reads what is there into the buffer; the number of bytes, 0 at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut chunk = [0; READ];
         let mut read = ReadBuf::new(&mut chunk);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+        ready!(self.poll_socket(cx, &mut read))?;
         self.buffer.extend_from_slice(read.filled());
         Poll::Ready(Ok(read.filled().len()))
     }
@@ -303,7 +310,7 @@ impl Doorman {
     fn poll_body(&mut self, cx: &mut Context<'_>, left: u64, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let most = usize::try_from(left).map_or(out.remaining(), |left| left.min(out.remaining()));
         let mut part = ReadBuf::new(out.initialize_unfilled_to(most));
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+        ready!(self.poll_socket(cx, &mut part))?;
         let n = part.filled().len();
         out.advance(n);
         self.state = State::Length(left - n as u64);
@@ -368,9 +375,10 @@ impl AsyncWrite for Doorman {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         // hyper comes here only when its own buffer is empty.
         self.visit.flushed();
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Poll::Ready(Ok(()))
     }
 
     /// Only flushes: something may follow, and whoever takes the socket back ends it.

@@ -58,7 +58,8 @@ pub(super) async fn forward(
     let (mut parts, body) = request.into_parts();
     let body = Some(body).filter(|body| !body.is_end_stream());
     headers::end_hop(&mut parts.headers, headers::Hop::Request);
-    let client = headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies);
+    let client =
+        headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies, front.scheme());
     let run = start::admit(front, guest, &parts, client)?;
 
     // The gateway may close a kept connection at the moment it is used again. What then was sent for nothing

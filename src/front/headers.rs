@@ -54,8 +54,14 @@ const END_TO_END: [HeaderName; 9] = [
     TRAILER,
 ];
 
-/// Sets the forwarding headers for a request of this peer. Returns the client's address, as far as it can be known.
-pub(crate) fn attribute(headers: &mut HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
+/// Sets the forwarding headers for a request of this peer, which came by this scheme. Returns the client's address, as
+/// far as it can be known.
+pub(crate) fn attribute(
+    headers: &mut HeaderMap,
+    peer: IpAddr,
+    trusted: &[IpNet],
+    scheme: &'static str,
+) -> IpAddr {
     let peer = peer.to_canonical();
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let names_clients = !peer.is_loopback() || headers.contains_key(&FORWARDED_FOR);
@@ -73,7 +79,7 @@ pub(crate) fn attribute(headers: &mut HeaderMap, peer: IpAddr, trusted: &[IpNet]
     // A trusted proxy on loopback whose chain names nobody: never may its client look local.
     let named = if client.is_loopback() { UNKNOWN.to_owned() } else { client.to_string() };
     headers.insert(FORWARDED_FOR, HeaderValue::try_from(named).unwrap_or(HeaderValue::from_static(UNKNOWN)));
-    headers.insert(FORWARDED_PROTO, proto.unwrap_or(HeaderValue::from_static("http")));
+    headers.insert(FORWARDED_PROTO, proto.unwrap_or(HeaderValue::from_static(scheme)));
     if let Some(host) = host.or_else(|| headers.get(HOST).cloned()) {
         headers.insert(FORWARDED_HOST, host);
     }
@@ -271,7 +277,7 @@ mod tests {
     fn attributed(lines_in: &[(&str, &str)], peer: &str, trusted: &[&str]) -> Vec<(String, String)> {
         let mut headers = map(lines_in);
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-        attribute(&mut headers, peer.parse().unwrap(), &trusted);
+        attribute(&mut headers, peer.parse().unwrap(), &trusted, "http");
         lines(&headers)
     }
 
@@ -297,6 +303,21 @@ mod tests {
             assert_eq!(attributed(&sent, peer, &[]), expected);
             assert_eq!(attributed(&sent, peer, &["10.0.0.0/8"]), expected);
         }
+    }
+
+    #[test]
+    fn the_scheme_is_that_of_the_listener_unless_a_trusted_proxy_says_otherwise() {
+        let trusted: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
+        let proto = |peer: &str, sent: &[(&str, &str)]| {
+            let mut headers = map(sent);
+            attribute(&mut headers, peer.parse().unwrap(), &trusted, "https");
+            headers.get(&FORWARDED_PROTO).map(|proto| proto.to_str().unwrap().to_owned())
+        };
+        let said = [("x-forwarded-proto", "http"), ("x-forwarded-for", "192.0.2.1")];
+        assert_eq!(proto("192.0.2.7", &said).unwrap(), "https");
+        assert_eq!(proto("10.0.0.1", &said).unwrap(), "http");
+        assert_eq!(proto("10.0.0.1", &said[1..]).unwrap(), "https");
+        assert_eq!(proto("127.0.0.1", &[]), None);
     }
 
     #[test]

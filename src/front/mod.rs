@@ -37,12 +37,13 @@ use self::body::Body;
 use self::doorman::{Doorman, Place, Visit};
 use self::forward::{Kept, Line};
 use self::traffic::Traffic;
+use crate::credentials::Identity;
 use crate::drain::{Draining, Phase};
-use crate::metrics::Class;
+use crate::metrics::{Class, Rejection};
 use crate::relay::{Caller, Context, Protocol, Relay, Side};
-use crate::socket;
+use crate::socket::Conn;
 use crate::telemetry::Seldom;
-use crate::upstream::{self, Unreachable, Upstream};
+use crate::upstream::{Route, Unreachable};
 
 /// Buffer of hyper for one direction of a connection; a head of 64 KiB has to fit.
 const HTTP_BUFFER: usize = 128 * 1024;
@@ -62,7 +63,9 @@ pub const HTTP_BOUND: usize = 4 * HTTP_BUFFER + strict::MAX_HEAD + strict::MAX_L
 /// What the front needs to know.
 pub struct Settings {
     /// Where the gateway is.
-    pub upstream: Upstream,
+    pub upstream: Route,
+    /// Who clients are to find here, if they speak TLS.
+    pub identity: Option<Arc<Identity>>,
     /// Connections at one time.
     pub max_connections: usize,
     /// Time for a connection to the gateway.
@@ -164,17 +167,22 @@ impl Front {
         }
     }
 
-    fn welcome(self: &Arc<Self>, mut stream: TcpStream, peer: SocketAddr, draining: &Draining) {
-        socket::tune(&stream);
+    fn welcome(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, draining: &Draining) {
+        let conn = match &self.settings.identity {
+            None => Ok(Conn::plain(stream)),
+            Some(identity) => Conn::accepted(stream, identity.current()),
+        };
+        // Not reached: what was loaded makes sessions.
+        let Ok(mut conn) = conn else { return };
         if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
-            tokio::spawn(Arc::clone(self).connection(stream, peer, draining.clone(), permit));
+            tokio::spawn(Arc::clone(self).connection(conn, peer, draining.clone(), permit));
             return;
         }
         let answer = Own::limit();
         self.relay.metrics.reject(answer.rejection);
         if let Ok(permit) = Arc::clone(&self.turned_away).try_acquire_owned() {
             tokio::spawn(async move {
-                answer.write(&mut stream).await;
+                answer.write(&mut conn).await;
                 drop(permit);
             });
         }
@@ -182,7 +190,7 @@ impl Front {
 
     async fn connection(
         self: Arc<Self>,
-        stream: TcpStream,
+        conn: Conn,
         peer: SocketAddr,
         draining: Draining,
         _permit: OwnedSemaphorePermit,
@@ -198,10 +206,16 @@ impl Front {
             traffic: Arc::new(Traffic::new(&self.relay.metrics, peer.ip())),
             relay: Mutex::default(),
         });
-        let doorman = Doorman::new(stream, visit, self.settings.header_timeout);
+        let doorman = Doorman::new(conn, visit, self.settings.header_timeout);
         // In memory of its own, which the relay does not need.
         let http = Box::pin(self.serve_http(doorman, &guest, draining.clone()));
         let Some(mut client) = http.await else { return };
+        if client.stream.is_handshaking() {
+            if client.stream.has_heard() {
+                self.relay.metrics.reject(Rejection::Handshake);
+            }
+            return;
+        }
         if let Some((gateway, protocol, caller)) = guest.take_relay() {
             // What belongs to HTTP only is not kept for the time of the relay.
             drop(guest);
@@ -264,6 +278,11 @@ impl Front {
         Some(Side { stream, early: join(&parts.read_buf, &kept) })
     }
 
+    /// How clients reach seqgate.
+    fn scheme(&self) -> &'static str {
+        if self.settings.identity.is_some() { "https" } else { "http" }
+    }
+
     async fn request(&self, guest: &Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
         let mut outcome = Outcome { traffic: &guest.traffic, class: Class::Canceled };
         let result = match upgrade::asks(self, &request) {
@@ -288,12 +307,11 @@ impl Front {
 
     /// A connection to the gateway that speaks HTTP.
     async fn connect_http(&self) -> Result<Line, Own> {
-        let (stream, time) = upstream::connect(&self.settings.upstream, self.settings.connect_timeout)
-            .await
-            .map_err(|why| {
-                self.complain(&why);
-                Own::unreachable(&why)
-            })?;
+        let connected = self.settings.upstream.connect(self.settings.connect_timeout).await;
+        let (stream, time) = connected.map_err(|why| {
+            self.complain(&why);
+            Own::unreachable(&why)
+        })?;
         self.relay.metrics.upstream_connect.observe(time.as_secs_f64());
         let handshake = self.client.handshake(TokioIo::new(stream)).await;
         let (sender, connection) =

@@ -6,7 +6,6 @@ use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderMap, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::answer::Own;
 use super::body::{Body, Outgoing};
@@ -15,6 +14,7 @@ use super::lawful::{Asked, lawful};
 use super::strict::{items, names_http_2};
 use super::{Front, Guest, headers};
 use crate::relay::{Caller, Protocol, Side, TraceId};
+use crate::socket::Conn;
 
 /// The trace that a request belongs to (W3C Trace Context).
 const TRACEPARENT: &str = "traceparent";
@@ -66,7 +66,8 @@ async fn ask(
 ) -> Result<Response<Body>, Own> {
     let (mut parts, _) = request.into_parts();
     headers::end_hop(&mut parts.headers, headers::Hop::Upgrade);
-    let client = headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies);
+    let client =
+        headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies, front.scheme());
     let trace = parts.headers.get(TRACEPARENT).and_then(|value| TraceId::of(value.as_bytes()));
     if protocol == Protocol::Judged {
         headers::remove_deflate(&mut parts.headers);
@@ -80,7 +81,7 @@ async fn ask(
         return Ok(answer(guest, line, Keep::No, response, None));
     }
     let gateway = hyper::upgrade::on(&mut response).await.map_err(|error| unanswered(guest, &error))?;
-    let Ok(gateway) = gateway.downcast::<TokioIo<TcpStream>>() else {
+    let Ok(gateway) = gateway.downcast::<TokioIo<Conn>>() else {
         // Not reached: `connect_http` puts nothing else under hyper.
         return Err(Own::bad_gateway("the gateway's connection is not a socket"));
     };

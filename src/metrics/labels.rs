@@ -74,10 +74,23 @@ labels! {
         Unreachable = "upstream_unreachable",
         /// The gateway did not accept the connection in time.
         ConnectTimeout = "upstream_timeout",
+        /// The gateway's certificate was not accepted, or the TLS handshake with it failed otherwise.
+        UpstreamTls = "upstream_tls",
+        /// A client's TLS handshake did not come to its end.
+        Handshake = "tls_handshake",
         /// The gateway closed or answered what is not HTTP.
         BadGateway = "upstream_bad_answer",
         /// A request that starts a run, one too many.
         Guard = "guard",
+    }
+}
+labels! {
+    /// How it went when the listener's certificate had changed.
+    Reload {
+        /// New connections are shown the new one.
+        Done = "done",
+        /// It can't be used.
+        Failed = "failed",
     }
 }
 labels! {

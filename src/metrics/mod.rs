@@ -13,7 +13,7 @@ use prometheus::{
     Counter, CounterVec, Encoder, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder,
 };
 
-pub use self::labels::{Class, Direction, Initiator, Kind, Label, Refused, Rejection};
+pub use self::labels::{Class, Direction, Initiator, Kind, Label, Refused, Rejection, Reload};
 use self::maker::{Maker, each, options};
 
 use crate::filter::{Ledger, Verdict};
@@ -59,6 +59,7 @@ pub struct Metrics {
     connections_total: Vec<IntCounter>,
     rejected: Vec<IntCounter>,
     refused: Vec<IntCounter>,
+    reloads: Vec<IntCounter>,
     clients: IntGauge,
     draining: IntGauge,
     closes: Vec<Vec<IntCounter>>,
@@ -66,7 +67,7 @@ pub struct Metrics {
     bytes: Vec<IntCounter>,
     backpressure: Vec<Counter>,
     http_requests: Vec<IntCounter>,
-    /// Seconds from the first SYN to an established connection.
+    /// Seconds from the first SYN to an established connection, TLS included.
     pub upstream_connect: Histogram,
     connection_duration: Histogram,
     guard: guard::Series,
@@ -176,6 +177,11 @@ impl Metrics {
                 "Upgrades that the gateway refused, by its status.",
                 "code",
             )?,
+            reloads: make.family::<Reload>(
+                "tls_reloads_total",
+                "Changes of the listener's certificate, by whether it could be used.",
+                "result",
+            )?,
             clients: make.gauge("clients", "Client connections of all kinds that are open now.")?,
             draining: make.gauge("draining", "1 from the signal to stop on, otherwise 0.")?,
             closes: Initiator::ALL
@@ -211,7 +217,7 @@ impl Metrics {
             )?,
             upstream_connect: make.histogram(
                 "upstream_connect_seconds",
-                "Time until the gateway accepted a connection.",
+                "Time until there was a connection to the gateway, TLS handshake included.",
                 &[0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0],
             )?,
             connection_duration: make.histogram(
@@ -327,6 +333,11 @@ impl Metrics {
     /// The gateway refused an upgrade.
     pub fn refused(&self, status: u16) {
         self.refused[Refused::with(status).index()].inc();
+    }
+
+    /// The listener's certificate has changed.
+    pub fn reloaded(&self, result: Reload) {
+        self.reloads[result.index()].inc();
     }
 
     /// A client has come; it is counted until the seat is dropped.

@@ -13,8 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::io::{AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
 use self::guarded::Guarded;
@@ -30,6 +29,7 @@ use crate::journal::Journal;
 use crate::metrics::{CLOSE_ABNORMAL, Direction, Initiator, Metrics};
 use crate::roster::Roster;
 use crate::sieve::{Rules, Sieve};
+use crate::socket::Conn;
 use crate::telemetry::Seldom;
 use crate::wire::MAX_HEAD;
 
@@ -92,7 +92,7 @@ impl Context {
 /// One end of a relay.
 pub struct Side {
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Conn,
     /// What was read from it already, behind the handshake.
     pub early: Bytes,
 }
@@ -138,12 +138,6 @@ fn whose_on_the_way_down(broken: Broken) -> Initiator {
     }
 }
 
-/// Resolves when a connection is reset.
-async fn broke(stream: &TcpStream) {
-    // An error of the watching itself would say no less.
-    let _ = stream.ready(Interest::ERROR).await;
-}
-
 /// A place of its own for each relay, evenly spread, whatever their number (the golden ratio's multiples).
 fn place_in_spread(id: u64) -> Duration {
     let fraction = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -154,8 +148,8 @@ fn place_in_spread(id: u64) -> Duration {
 pub struct Relay {
     up: Pump<Heard>,
     down: Pump<Strained>,
-    client: TcpStream,
-    gateway: TcpStream,
+    client: Conn,
+    gateway: Conn,
     protocol: Protocol,
     ending: Arc<Ending>,
     record: Record,
@@ -254,7 +248,7 @@ impl Relay {
                 tokio::select! {
                     biased;
                     ended = down => ended.map(drop),
-                    () = broke(from_client.as_ref()) => Err(Initiator::Client),
+                    () = from_client.broke() => Err(Initiator::Client),
                 }
             }
             ended = &mut down => {
@@ -264,7 +258,7 @@ impl Relay {
                     tokio::select! {
                         biased;
                         ended = &mut up => break ended.map(drop),
-                        () = broke(from_gateway.as_ref()) => break Err(Initiator::Gateway),
+                        () = from_gateway.broke() => break Err(Initiator::Gateway),
                         () = sleep(HALF_CLOSED) => if ending.bytes(Direction::ToGateway) == heard {
                             break Err(Initiator::Gateway);
                         }
@@ -276,10 +270,8 @@ impl Relay {
 
     /// Both sides see a reset.
     fn reset(&self) {
-        for stream in [&self.client, &self.gateway] {
-            // On a connection that is gone already there is nothing to reset.
-            let _ = stream.set_zero_linger();
-        }
+        self.client.reset();
+        self.gateway.reset();
     }
 
     /// Lets the frame that is on its way to the client end, sends the Close behind it, and hands the client's
@@ -287,22 +279,22 @@ impl Relay {
     async fn close_client(&mut self) -> Result<(), Broken> {
         let (mut from_client, mut to_client) = self.client.split();
         let (mut from_gateway, mut to_gateway) = self.gateway.split();
-        self.down.flush(from_gateway.as_ref(), &to_client).await?;
+        self.down.flush(&from_gateway, &to_client).await?;
         while !self.down.sift.at_boundary() && !self.down.sift.has_closed() {
             if self.down.advance(&mut from_gateway, &mut to_client).await? == 0 {
                 return Ok(());
             }
-            self.down.flush(from_gateway.as_ref(), &to_client).await?;
+            self.down.flush(&from_gateway, &to_client).await?;
         }
         if !self.down.sift.has_closed() {
-            to_client.write_all(RESTART).await.map_err(|_| Broken::Destination)?;
+            to_client.send(RESTART).await.map_err(|_| Broken::Destination)?;
         }
         while !self.up.sift.has_closed() {
             if self.up.advance(&mut from_client, &mut to_gateway).await? == 0 {
                 break;
             }
         }
-        self.up.flush(from_client.as_ref(), &to_gateway).await
+        self.up.flush(&from_client, &to_gateway).await
     }
 
     /// Tells the gateway if the client has not, and lets it close first, so that nothing it still sends turns

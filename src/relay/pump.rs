@@ -3,18 +3,17 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::sieve::Step;
+use crate::socket::{Reader, Writer};
 
 /// Bytes read at once. Large, because what a relay costs is its system calls; shared by all connections of a
 /// worker thread, because it is empty between them.
@@ -93,16 +92,12 @@ impl<S: Sift> Pump<S> {
     }
 
     /// Takes bytes that were read before the relay began.
-    pub(super) fn begin(&mut self, early: &[u8], to: &WriteHalf<'_>) -> Result<(), Broken> {
+    pub(super) fn begin(&mut self, early: &[u8], to: &Writer<'_>) -> Result<(), Broken> {
         if early.is_empty() { Ok(()) } else { self.take(&mut early.to_vec(), to) }
     }
 
     /// Moves all that comes until the source ends; then ends the destination's direction too.
-    pub(super) async fn run(
-        &mut self,
-        from: &mut ReadHalf<'_>,
-        to: &mut WriteHalf<'_>,
-    ) -> Result<(), Broken> {
+    pub(super) async fn run(&mut self, from: &mut Reader<'_>, to: &mut Writer<'_>) -> Result<(), Broken> {
         while self.advance(from, to).await? > 0 {}
         self.finish(from, to).await
     }
@@ -110,11 +105,11 @@ impl<S: Sift> Pump<S> {
     /// One round: writes what waits, then reads and sifts once. Returns how much was read, 0 at the end.
     pub(super) async fn advance(
         &mut self,
-        from: &mut ReadHalf<'_>,
-        to: &mut WriteHalf<'_>,
+        from: &mut Reader<'_>,
+        to: &mut Writer<'_>,
     ) -> Result<usize, Broken> {
         loop {
-            self.flush(from.as_ref(), to).await?;
+            self.flush(from, to).await?;
             match poll_fn(|cx| self.poll_round(cx, from, to)).await? {
                 Round::Read(n) => return Ok(n),
                 Round::Alarm => {
@@ -134,8 +129,8 @@ impl<S: Sift> Pump<S> {
     fn poll_round(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut ReadHalf<'_>,
-        to: &WriteHalf<'_>,
+        from: &mut Reader<'_>,
+        to: &Writer<'_>,
     ) -> Poll<Result<Round, Broken>> {
         if let Poll::Ready(bytes) = self.sift.poll_interjection(cx) {
             return Poll::Ready(Ok(Round::Interjection(bytes)));
@@ -177,7 +172,7 @@ impl<S: Sift> Pump<S> {
     }
 
     /// Sifts new bytes and writes what may leave, as far as it is taken at once. Nothing may be waiting.
-    fn take(&mut self, chunk: &mut [u8], to: &WriteHalf<'_>) -> Result<(), Broken> {
+    fn take(&mut self, chunk: &mut [u8], to: &Writer<'_>) -> Result<(), Broken> {
         self.sift.tick(chunk.len());
         let (leaves, undecided) = self.sift_chunk(chunk);
         self.sift.settle(undecided < chunk.len() || self.decided < self.held.len());
@@ -250,12 +245,12 @@ impl<S: Sift> Pump<S> {
     }
 
     /// Waits until the destination has taken all that may leave. A source that breaks meanwhile is noticed.
-    pub(super) async fn flush(&mut self, from: &TcpStream, to: &WriteHalf<'_>) -> Result<(), Broken> {
-        if self.written == self.decided {
+    pub(super) async fn flush(&mut self, from: &Reader<'_>, to: &Writer<'_>) -> Result<(), Broken> {
+        if self.is_flushed() && !to.is_pending() {
             return Ok(());
         }
         let mut blocked = Blocked { sift: &mut self.sift, since: Instant::now() };
-        while self.written < self.decided {
+        while self.written < self.decided || to.is_pending() {
             match to.try_write(&self.held[self.written..self.decided]) {
                 Ok(n) => self.written += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -275,11 +270,11 @@ impl<S: Sift> Pump<S> {
     }
 
     /// The source has ended: what is held goes on as it is, then the end itself.
-    async fn finish(&mut self, from: &ReadHalf<'_>, to: &mut WriteHalf<'_>) -> Result<(), Broken> {
+    async fn finish(&mut self, from: &Reader<'_>, to: &mut Writer<'_>) -> Result<(), Broken> {
         self.sift.end();
         self.decided = self.held.len();
-        self.flush(from.as_ref(), to).await?;
-        to.shutdown().await.map_err(|_| Broken::Destination)
+        self.flush(from, to).await?;
+        to.end(from.goodbye()).await.map_err(|_| Broken::Destination)
     }
 
     /// Nothing that was forwarded is still on its way through here.
@@ -295,21 +290,21 @@ impl<S: Sift> Pump<S> {
 }
 
 /// Waits until the destination takes more. A source that breaks meanwhile is noticed.
-async fn room(from: &TcpStream, to: &WriteHalf<'_>) -> Result<(), Broken> {
+async fn room(from: &Reader<'_>, to: &Writer<'_>) -> Result<(), Broken> {
     tokio::select! {
         biased;
         ready = to.writable() => ready.map_err(|_| Broken::Destination),
-        _ = from.ready(Interest::ERROR) => Err(Broken::Source),
+        () = from.broke() => Err(Broken::Source),
     }
 }
 
 /// Two slices in one call, or one where that does.
-fn try_write(to: &WriteHalf<'_>, first: &[u8], second: &[u8]) -> io::Result<usize> {
+fn try_write(to: &Writer<'_>, first: &[u8], second: &[u8]) -> io::Result<usize> {
     match (first.is_empty(), second.is_empty()) {
         (true, true) => Ok(0),
         (true, false) => to.try_write(second),
         (false, true) => to.try_write(first),
-        (false, false) => to.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]),
+        (false, false) => to.try_write_both(first, second),
     }
 }
 

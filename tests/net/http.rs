@@ -17,9 +17,11 @@ pub async fn ask(client: &mut Peer, gateway: &Gateway, request: &str) -> (Peer, 
 
 /// Answers the next request, on the connection that was kept or on a new one: either is right.
 pub async fn serve(mut kept: Peer, gateway: &Gateway, target: &str, answer: &str) -> Peer {
+    let accepting = gateway.accept();
+    tokio::pin!(accepting);
     let head = tokio::select! {
         head = kept.head_or_end() => head,
-        new = gateway.accept() => {
+        new = &mut accepting => {
             kept = new;
             Some(kept.head().await)
         }
@@ -27,7 +29,7 @@ pub async fn serve(mut kept: Peer, gateway: &Gateway, target: &str, answer: &str
     let head = match head {
         Some(head) => head,
         None => {
-            kept = gateway.accept().await;
+            kept = accepting.await;
             kept.head().await
         }
     };

@@ -7,20 +7,24 @@ pub mod cable;
 pub mod frames;
 pub mod http;
 pub mod program;
+pub mod tls;
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
+use futures::FutureExt;
 use seqgate::app::{Addresses, App};
 use seqgate::config::{Config, Values};
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use self::tls::{GOOD, SIDES, Wire};
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,15 +63,16 @@ impl Seqgate {
     /// Starts one in front of a gateway, with settings as flags.
     pub async fn start(gateway: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let mut values = Values::default();
-        let upstream = format!("http://{gateway}");
-        let own =
-            [("upstream", upstream.as_str()), ("listen", "127.0.0.1:0"), ("admin-listen", "127.0.0.1:0")];
-        for (name, value) in own.iter().chain(settings) {
-            values.flag(name, (*value).to_owned()).unwrap();
+        let own = tls::settings(gateway);
+        let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+        for (name, value) in own.chain(settings.iter().copied()) {
+            values.flag(name, value.to_owned()).unwrap();
         }
         let config = Config::new(&values).unwrap();
         let app = App::bind(config.clone()).await.unwrap();
         let addresses = app.addresses();
+        tls::note(addresses.listen, config.tls.is_some());
+        tls::note(addresses.admin, false);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(app.run(async {
             // A test that drops its seqgate without a word leaves it running until the runtime ends.
@@ -162,6 +167,8 @@ pub struct Gateway {
     /// The same socket, to look without waiting.
     look: StdListener,
     pub address: SocketAddr,
+    /// What it shows who connects, if it speaks TLS.
+    pub tls: Option<TlsAcceptor>,
 }
 
 impl Gateway {
@@ -173,7 +180,9 @@ impl Gateway {
         let look = std.try_clone().unwrap();
         let listener = TcpListener::from_std(std).unwrap();
         let address = listener.local_addr().unwrap();
-        Self { listener, look, address }
+        let tls = SIDES.gateway.then(|| GOOD.acceptor());
+        tls::note(address, false);
+        Self { listener, look, address, tls }
     }
 
     /// One whose connections have kernel buffers of about this size for what they receive.
@@ -185,13 +194,18 @@ impl Gateway {
 
     /// The next connection.
     pub async fn accept(&self) -> Peer {
-        let (stream, _) = patiently("a connection to the gateway", self.listener.accept()).await.unwrap();
-        Peer::new(stream)
+        patiently("a connection to the gateway", self.accept_whenever()).await
     }
 
     /// The next connection, however long it takes to come.
     pub async fn accept_whenever(&self) -> Peer {
-        Peer::new(self.listener.accept().await.unwrap().0)
+        loop {
+            let tcp = self.listener.accept().await.unwrap().0;
+            // Who left in the handshake is none.
+            if let Ok(wire) = tls::accept(tcp, self.tls.as_ref()).await {
+                return Peer::new(wire);
+            }
+        }
     }
 
     /// Whether nobody has connected since the last one that was accepted.
@@ -268,8 +282,10 @@ pub enum End {
 
 /// One end of a connection, with what was read and not looked at.
 pub struct Peer {
-    pub stream: TcpStream,
+    pub stream: Wire,
     buffer: Vec<u8>,
+    /// It has ended, with TLS, and without saying so: as whoever drops a connection does.
+    pub is_cut: bool,
 }
 
 /// A whole answer.
@@ -284,13 +300,20 @@ pub struct Answer {
 }
 
 impl Peer {
-    pub fn new(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+    pub fn new(stream: Wire) -> Self {
+        stream.tcp().set_nodelay(true).unwrap();
+        Self { stream, buffer: Vec::new(), is_cut: false }
     }
 
     pub async fn connect(address: SocketAddr) -> Self {
-        Self::new(patiently("a connection", TcpStream::connect(address)).await.unwrap())
+        Self::try_connect(address).await.unwrap()
+    }
+
+    /// Connects, and does not mind if nobody wants that.
+    pub async fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        patiently("a connection", async { tls::client(TcpStream::connect(address).await?).await })
+            .await
+            .map(Self::new)
     }
 
     /// Connects with a kernel buffer of about this size for what it receives, so that backpressure shows early.
@@ -299,16 +322,21 @@ impl Peer {
         socket.set_recv_buffer_size(bytes).unwrap();
         socket.connect(&address.into()).unwrap();
         socket.set_nonblocking(true).unwrap();
-        Self::new(TcpStream::from_std(socket.into()).unwrap())
+        let tcp = TcpStream::from_std(socket.into()).unwrap();
+        Self::new(patiently("a handshake", tls::client(tcp)).await.unwrap())
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        patiently("bytes to be taken", self.stream.write_all(bytes.as_ref())).await.unwrap();
+        self.try_send(bytes).await.unwrap();
     }
 
     /// Sends, and does not mind if the other side has gone.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        patiently("bytes to be taken", self.stream.write_all(bytes.as_ref())).await
+        patiently("bytes to be taken", async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        })
+        .await
     }
 
     /// Sends in segments that end at these places.
@@ -325,12 +353,16 @@ impl Peer {
 
     /// Resets the connection (RST).
     pub fn reset(self) {
-        self.stream.set_zero_linger().unwrap();
+        self.stream.tcp().set_zero_linger().unwrap();
     }
 
     /// Reads once; 0 at the end.
     async fn fill(&mut self, what: &str) -> io::Result<usize> {
         match timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await {
+            Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                self.is_cut = true;
+                Ok(0)
+            }
             Ok(read) => read,
             Err(_) => panic!("waited in vain for {what}; so far {:?}", show(&self.buffer)),
         }
@@ -423,7 +455,7 @@ impl Peer {
     }
 
     /// Both directions by themselves.
-    pub fn into_split(self) -> (Reader, OwnedWriteHalf) {
+    pub fn into_split(self) -> (Reader, WriteHalf<Wire>) {
         assert!(self.buffer.is_empty());
         let (reader, writer) = self.stream.into_split();
         (Reader(reader), writer)
@@ -441,9 +473,9 @@ impl Peer {
         use tokio::io::Interest;
         let reset = timeout(PATIENCE, async {
             loop {
-                let ready = self.stream.ready(Interest::ERROR).await.unwrap();
-                if ready.is_error() {
-                    return self.stream.take_error().unwrap();
+                let tcp = self.stream.tcp();
+                if tcp.ready(Interest::ERROR).await.unwrap().is_error() {
+                    return tcp.take_error().unwrap();
                 }
             }
         });
@@ -454,9 +486,9 @@ impl Peer {
 
     /// Whether nothing has arrived so far.
     pub fn is_silent(&mut self) -> bool {
-        match self.stream.try_read_buf(&mut self.buffer) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.buffer.is_empty(),
-            read => {
+        match self.stream.read_buf(&mut self.buffer).now_or_never() {
+            None => self.buffer.is_empty(),
+            Some(read) => {
                 read.unwrap();
                 false
             }
@@ -507,7 +539,7 @@ impl Peer {
 }
 
 /// What arrives at one end of a connection.
-pub struct Reader(OwnedReadHalf);
+pub struct Reader(ReadHalf<Wire>);
 
 impl Reader {
     /// All that comes before the end, and which end it is.
@@ -515,6 +547,7 @@ impl Reader {
         let mut seen = Vec::new();
         match self.0.read_to_end(&mut seen).await {
             Ok(_) => (seen, End::Fin),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => (seen, End::Fin),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => (seen, End::Reset),
             Err(error) => panic!("{error}"),
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use super::tls::{self, SIDES};
 use super::{eventually, metric_in, page};
 
 /// The program with an environment of its own.
@@ -42,9 +43,9 @@ impl Running {
         gateway: SocketAddr,
         flags: &[&str],
     ) -> Result<Self, String> {
-        let upstream = format!("--upstream=http://{gateway}");
+        let own = tls::settings(gateway);
         let mut child = command
-            .args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", &upstream])
+            .args(own.iter().map(|(name, value)| format!("--{name}={value}")))
             .args(flags)
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
@@ -68,6 +69,8 @@ impl Running {
             if let Some(line) = up {
                 running.listen = address_behind(line, "listen");
                 running.admin = address_behind(line, "admin");
+                tls::note(running.listen, SIDES.clients);
+                tls::note(running.admin, false);
             }
             up.is_some() || has_ended
         })

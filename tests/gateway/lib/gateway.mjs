@@ -35,7 +35,7 @@ export function environment(home) {
   };
 }
 
-function settings({ port, home, model, trustedProxies }) {
+function settings({ port, home, model, trustedProxies, tls }) {
   const provider = (id) => ({
     baseUrl: model,
     apiKey: "none",
@@ -62,6 +62,7 @@ function settings({ port, home, model, trustedProxies }) {
       controlUi: { enabled: true },
       tailscale: { mode: "off" },
       ...(trustedProxies && { trustedProxies }),
+      ...(tls && { tls: { enabled: true } }),
     },
     discovery: { mdns: { mode: "off" } },
     update: { checkOnStart: false },
@@ -88,14 +89,14 @@ export class Gateway {
   token = TOKEN;
 
   /** A gateway that is up and has answered a request. */
-  static async start({ trustedProxies } = {}) {
+  static async start({ trustedProxies, tls } = {}) {
     const gateway = new Gateway();
     gateway.model = await startModel();
     gateway.port = await freePort();
-    gateway.http = `http://127.0.0.1:${gateway.port}`;
-    gateway.url = `ws://127.0.0.1:${gateway.port}`;
+    gateway.http = `${tls ? "https" : "http"}://127.0.0.1:${gateway.port}`;
+    gateway.url = `${tls ? "wss" : "ws"}://127.0.0.1:${gateway.port}`;
     gateway.home = fs.mkdtempSync(path.join(folder, "gateway-"));
-    const written = settings({ port: gateway.port, home: gateway.home, model: gateway.model.url, trustedProxies });
+    const written = settings({ port: gateway.port, home: gateway.home, model: gateway.model.url, trustedProxies, tls });
     fs.writeFileSync(path.join(gateway.home, "openclaw.json"), JSON.stringify(written, null, 2));
     fs.mkdirSync(path.join(gateway.home, "workspace"));
     await gateway.run();
