@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The map of `src/lib.rs`, lowest layer first.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "wire",
     "json",
     "event",
