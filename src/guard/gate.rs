@@ -77,6 +77,8 @@ pub struct Gate {
     connection: u64,
     /// Bytes of a message that are held at most, its heads included.
     hold: usize,
+    /// See [`Gate::in_tunnel`].
+    tunnel: bool,
     state: State,
     /// The message that streams, from its judgement to its last frame.
     streamed: Option<Box<Streamed>>,
@@ -104,12 +106,20 @@ impl Gate {
             client,
             connection,
             hold: inspect_limit + MAX_HEAD,
+            tunnel: false,
             state: State::Boundary,
             streamed: None,
             close: None,
             answers: Vec::new(),
             tally: Tally::default(),
         }
+    }
+
+    /// The same for a path on which the gateway may speak another protocol, and its own where that is not installed:
+    /// what does not begin as an object of JSON is of the other.
+    #[must_use]
+    pub fn in_tunnel(self) -> Self {
+        Self { tunnel: true, ..self }
     }
 
     /// Says what is to be done with the start of the window, which must not be empty and must start where the last step
@@ -192,7 +202,7 @@ impl Gate {
             }
             let Some(head) = head.filter(|_| end <= window.len() as u64) else {
                 self.state = State::Holding { whole, control_waits };
-                if window.len() == self.hold {
+                if window.len() == self.hold || self.is_foreign(window) {
                     let gist = self.gist(window);
                     self.release(gist, now);
                     return None;
@@ -208,8 +218,8 @@ impl Gate {
     }
 
     fn judge_whole(&mut self, frames: &[u8], now: u64) -> Step {
-        let start = start::read(&payload(frames), self.guard.secret(), self.connection);
-        if let Some(start) = start
+        if !self.is_foreign(frames)
+            && let Some(start) = start::read(&payload(frames), self.guard.secret(), self.connection)
             && self.refuses(&start, now)
         {
             return self.leave_out_frame(frames, frames.len());
@@ -232,10 +242,18 @@ impl Gate {
 
     /// What there is of a message says.
     fn gist(&self, window: &[u8]) -> Gist {
+        if self.is_foreign(window) {
+            return Gist::Other(Watch::Nothing);
+        }
         let mut skim = Skim::new(self.guard.limits().max_run_id);
         // Nothing is watched for.
         let _ = skim.read(&payload(window), Watch::Nothing);
         skim.gist(self.guard.secret(), self.connection)
+    }
+
+    /// The message in these frames, the last of which need not be whole, is of another protocol.
+    fn is_foreign(&self, frames: &[u8]) -> bool {
+        self.tunnel && first_byte(frames).is_some_and(|byte| byte != b'{')
     }
 
     /// Judges a message by what there is of it. It streams from its first byte on, for the window still starts there.
@@ -409,18 +427,34 @@ fn lawful_mask(head: Head, first: bool) -> Option<[u8; 4]> {
 }
 
 /// The message in these frames, the last of which need not be whole.
-fn payload(mut frames: &[u8]) -> Vec<u8> {
+fn payload(frames: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(frames.len());
-    while let Parse::Head(head) = wire::head(frames) {
-        let end = usize::try_from(head.frame()).map_or(frames.len(), |end| end.min(frames.len()));
-        if !head.opcode.is_control() {
-            let start = message.len();
-            message.extend_from_slice(&frames[head.len..end]);
-            unmask(&mut message[start..], head.mask.unwrap_or_default());
-        }
-        frames = &frames[end..];
+    for (masked, mask) in payloads(frames) {
+        let start = message.len();
+        message.extend_from_slice(masked);
+        unmask(&mut message[start..], mask);
     }
     message
+}
+
+/// The first byte of that message that `JSON.parse` does not skip.
+fn first_byte(frames: &[u8]) -> Option<u8> {
+    let plain = |(masked, mask): (_, [u8; 4])| <[u8]>::iter(masked).zip(mask.into_iter().cycle());
+    let mut bytes = payloads(frames).flat_map(plain).map(|(byte, mask)| byte ^ mask);
+    bytes.find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
+}
+
+/// The payloads of these frames, those of control frames aside, each with its mask.
+fn payloads(mut frames: &[u8]) -> impl Iterator<Item = (&[u8], [u8; 4])> {
+    std::iter::from_fn(move || {
+        let Parse::Head(head) = wire::head(frames) else { return None };
+        let end = usize::try_from(head.frame()).map_or(frames.len(), |end| end.min(frames.len()));
+        let (frame, rest) = frames.split_at(end);
+        frames = rest;
+        Some((head, frame))
+    })
+    .filter(|(head, _)| !head.opcode.is_control())
+    .map(|(head, frame)| (&frame[head.len..], head.mask.unwrap_or_default()))
 }
 
 fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
