@@ -249,6 +249,24 @@ async fn connections_of_an_address_share_its_limit_unless_the_scope_is_the_conne
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_path_of_another_protocol_is_no_way_around() {
+    let (gateway, seqgate) = house(&[SLOW[0], ("inspect-limit", "1KiB")]).await;
+    let mut relayed = websocket(&seqgate, &gateway, "/voiceclaw/realtime").await;
+    passes(&mut relayed, &start("1", "a")).await;
+    assert_eq!(is_refused(&mut relayed, "2", "b").await["code"], "UNAVAILABLE");
+    // What is not JSON is of the other protocol, and does not wait to be whole.
+    for (opcode, message) in [(BINARY, vec![4; 10_000]), (TEXT, b" [1]".to_vec()), (TEXT, b"audio".to_vec())]
+    {
+        passes(&mut relayed, &masked(opcode, &message)).await;
+    }
+    let message = masked(BINARY, &[4; 500]);
+    passes(&mut relayed, &message[..100]).await;
+    passes(&mut relayed, &message[100..]).await;
+    assert_eq!(seqgate.metric("seqgate_guard_admitted_total").await, 1.0);
+    assert_eq!(seqgate.metric(r#"seqgate_guard_refused_total{reason="rate"}"#).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn over_http_it_is_429_with_the_time_to_wait() {
     let (gateway, seqgate) = house(&[SLOW[0], ("guard-burst", "2")]).await;
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -259,7 +277,13 @@ async fn over_http_it_is_429_with_the_time_to_wait() {
         server.send(answer).await;
         client.until(b"ok").await;
     }
-    for path in ["/v1/chat/completions", "/v1/responses?x=1", "/hooks/agent", "/x/../v1/responses"] {
+    for path in [
+        "/v1/chat/completions",
+        "/v1/responses?x=1",
+        "/hooks/agent",
+        "/x/../v1/responses",
+        "/__openclaw__/cap/x/v1/responses",
+    ] {
         let mut client = seqgate.connect().await;
         client.send(post(path)).await;
         let refusal = client.answer().await;
@@ -277,7 +301,7 @@ async fn over_http_it_is_429_with_the_time_to_wait() {
     client.until(b"ok").await;
     let mut relayed = websocket(&seqgate, &gateway, "/").await;
     assert_eq!(is_refused(&mut relayed, "1", "a").await["code"], "UNAVAILABLE");
-    assert_eq!(seqgate.metric(r#"seqgate_guard_refused_total{reason="rate"}"#).await, 5.0);
+    assert_eq!(seqgate.metric(r#"seqgate_guard_refused_total{reason="rate"}"#).await, 6.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,8 @@ use crate::sieve::Mode;
 const PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/responses"];
 /// And all below this one.
 const HOOKS: &str = "/hooks/";
+/// Behind this and one more segment, a node's ticket, any path may stand: the gateway takes both away.
+const TICKET: &str = "/__openclaw__/cap/";
 
 /// A run that goes on until its request has been answered.
 pub(super) struct Run {
@@ -75,6 +77,7 @@ pub(super) fn admit(
 fn may_start(path: &str) -> bool {
     let odd = ["//", "/.", "\\"].iter().any(|part| path.contains(part))
         || path.as_bytes().windows(3).any(|part| part.eq_ignore_ascii_case(b"%2e"));
+    let path = path.strip_prefix(TICKET).map_or(path, |rest| &rest[rest.find('/').unwrap_or(rest.len())..]);
     odd || PATHS.contains(&path.trim_end_matches('/')) || path.starts_with(HOOKS)
 }
 
@@ -113,10 +116,22 @@ mod tests {
             "/x/.%2e/v1/responses",
             "//host/v1/responses",
             "/v1\\responses",
+            "/__openclaw__/cap/x/v1/responses",
+            "/__openclaw__/cap/x/hooks/agent",
         ] {
             assert!(may_start(path), "{path}");
         }
-        for path in ["/", "/v1/models", "/hooks", "/healthz", "/v1/responses2", "/assets/a.b.js", "/x/%2f"] {
+        for path in [
+            "/",
+            "/v1/models",
+            "/hooks",
+            "/healthz",
+            "/v1/responses2",
+            "/assets/a.b.js",
+            "/x/%2f",
+            "/__openclaw__/cap/x",
+            "/__openclaw__/cap/x/y/v1/responses",
+        ] {
             assert!(!may_start(path), "{path}");
         }
     }

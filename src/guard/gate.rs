@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::answer;
-use super::masked::{lawful_mask, payload, unmask};
+use super::masked::{first_byte, lawful_mask, payload, unmask};
 use super::skim::{Gist, Skim, Watch};
 use super::start::{self, Start};
 use super::{Admitted, Client, Guard, Reason, Refusal};
@@ -78,6 +78,8 @@ pub struct Gate {
     connection: u64,
     /// Bytes of a message that are held at most, its heads included.
     hold: usize,
+    /// See [`Gate::in_tunnel`].
+    tunnel: bool,
     state: State,
     /// The message that streams, from its judgement to its last frame.
     streamed: Option<Box<Streamed>>,
@@ -105,12 +107,20 @@ impl Gate {
             client,
             connection,
             hold: inspect_limit + MAX_HEAD,
+            tunnel: false,
             state: State::Boundary,
             streamed: None,
             close: None,
             answers: Vec::new(),
             tally: Tally::default(),
         }
+    }
+
+    /// The same for a path on which the gateway may speak another protocol, and its own where that is not installed:
+    /// what does not begin as an object of JSON is of the other.
+    #[must_use]
+    pub fn in_tunnel(self) -> Self {
+        Self { tunnel: true, ..self }
     }
 
     /// Says what is to be done with the start of the window, which must not be empty and must start where the last step
@@ -193,7 +203,7 @@ impl Gate {
             }
             let Some(head) = head.filter(|_| end <= window.len() as u64) else {
                 self.state = State::Holding { whole, control_waits };
-                if window.len() == self.hold {
+                if window.len() == self.hold || self.is_foreign(window) {
                     let gist = self.gist(window);
                     self.release(gist, now);
                     return None;
@@ -209,8 +219,8 @@ impl Gate {
     }
 
     fn judge_whole(&mut self, frames: &[u8], now: u64) -> Step {
-        let start = start::read(&payload(frames), self.guard.secret(), self.connection);
-        if let Some(start) = start
+        if !self.is_foreign(frames)
+            && let Some(start) = start::read(&payload(frames), self.guard.secret(), self.connection)
             && self.refuses(&start, now)
         {
             return self.leave_out_frame(frames, frames.len());
@@ -233,10 +243,18 @@ impl Gate {
 
     /// What there is of a message says.
     fn gist(&self, window: &[u8]) -> Gist {
+        if self.is_foreign(window) {
+            return Gist::Other(Watch::Nothing);
+        }
         let mut skim = Skim::new(self.guard.limits().max_run_id);
         // Nothing is watched for.
         let _ = skim.read(&payload(window), Watch::Nothing);
         skim.gist(self.guard.secret(), self.connection)
+    }
+
+    /// The message in these frames, the last of which need not be whole, is of another protocol.
+    fn is_foreign(&self, frames: &[u8]) -> bool {
+        self.tunnel && first_byte(frames).is_some_and(|byte| byte != b'{')
     }
 
     /// Judges a message by what there is of it. It streams from its first byte on, for the window still starts there.

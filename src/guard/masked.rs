@@ -13,18 +13,34 @@ pub(super) fn lawful_mask(head: Head, first: bool) -> Option<[u8; 4]> {
 }
 
 /// The message in these frames, the last of which need not be whole.
-pub(super) fn payload(mut frames: &[u8]) -> Vec<u8> {
+pub(super) fn payload(frames: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(frames.len());
-    while let Parse::Head(head) = wire::head(frames) {
-        let end = usize::try_from(head.frame()).map_or(frames.len(), |end| end.min(frames.len()));
-        if !head.opcode.is_control() {
-            let start = message.len();
-            message.extend_from_slice(&frames[head.len..end]);
-            unmask(&mut message[start..], head.mask.unwrap_or_default());
-        }
-        frames = &frames[end..];
+    for (masked, mask) in payloads(frames) {
+        let start = message.len();
+        message.extend_from_slice(masked);
+        unmask(&mut message[start..], mask);
     }
     message
+}
+
+/// The first byte of that message that `JSON.parse` does not skip.
+pub(super) fn first_byte(frames: &[u8]) -> Option<u8> {
+    let plain = |(masked, mask): (_, [u8; 4])| <[u8]>::iter(masked).zip(mask.into_iter().cycle());
+    let mut bytes = payloads(frames).flat_map(plain).map(|(byte, mask)| byte ^ mask);
+    bytes.find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
+}
+
+/// The payloads of these frames, those of control frames aside, each with its mask.
+fn payloads(mut frames: &[u8]) -> impl Iterator<Item = (&[u8], [u8; 4])> {
+    std::iter::from_fn(move || {
+        let Parse::Head(head) = wire::head(frames) else { return None };
+        let end = usize::try_from(head.frame()).map_or(frames.len(), |end| end.min(frames.len()));
+        let (frame, rest) = frames.split_at(end);
+        frames = rest;
+        Some((head, frame))
+    })
+    .filter(|(head, _)| !head.opcode.is_control())
+    .map(|(head, frame)| (&frame[head.len..], head.mask.unwrap_or_default()))
 }
 
 /// Masks and unmasks bytes of which the first belongs to the key's first.

@@ -29,6 +29,7 @@ pub(super) struct Guarded {
     guard: Arc<Guard>,
     client: Client,
     connection: u64,
+    tunnel: bool,
     /// Whole frames for the client.
     answers: Mutex<Vec<u8>>,
     /// The direction that sends them, and the one that waits until they are gone.
@@ -37,11 +38,12 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn new(guard: &Arc<Guard>, client: Client, connection: u64) -> Self {
+    pub(super) fn new(guard: &Arc<Guard>, client: Client, connection: u64, tunnel: bool) -> Self {
         Self {
             guard: Arc::clone(guard),
             client,
             connection,
+            tunnel,
             answers: Mutex::default(),
             sender: AtomicWaker::new(),
             waiting: AtomicWaker::new(),
@@ -49,7 +51,8 @@ impl Guarded {
     }
 
     pub(super) fn gate(&self, mode: Mode, inspect_limit: usize) -> Gate {
-        Gate::new(Arc::clone(&self.guard), mode, self.client, self.connection, inspect_limit)
+        let gate = Gate::new(Arc::clone(&self.guard), mode, self.client, self.connection, inspect_limit);
+        if self.tunnel { gate.in_tunnel() } else { gate }
     }
 
     pub(super) fn answer(&self, frames: &[u8]) {

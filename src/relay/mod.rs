@@ -102,7 +102,7 @@ pub struct Side {
 pub enum Protocol {
     /// WebSocket of the control plane: frames that are judged.
     Judged,
-    /// WebSocket with a protocol of its own: frames that only are followed.
+    /// WebSocket that may have a protocol of its own: frames that only are followed, the guard aside.
     Followed,
     /// Anything.
     Opaque,
@@ -174,10 +174,11 @@ impl Relay {
             Protocol::Opaque => None,
         };
         let ending = Arc::new(Ending::default());
-        let protection = context.protection.as_ref().filter(|_| protocol == Protocol::Judged);
+        // On the path of a protocol that it does not have, the gateway speaks its own.
+        let protection = context.protection.as_ref().filter(|_| protocol != Protocol::Opaque);
         let guarded = protection.map(|Protection { guard, scope }| {
             let counts_as = scope.client(caller.client, caller.connection);
-            Arc::new(Guarded::new(guard, counts_as, caller.connection))
+            Arc::new(Guarded::new(guard, counts_as, caller.connection, protocol == Protocol::Followed))
         });
         Self {
             up: Pump::new(Heard::new(context, sieve.is_some(), guarded.as_ref(), &ending)),

@@ -1,27 +1,22 @@
 // The real command line client through seqgate.
 import assert from "node:assert/strict";
-import fs from "node:fs";
-import path from "node:path";
 import test from "node:test";
-import { VERSION, environment, theGateway } from "./lib/gateway.mjs";
-import { Child, folder } from "./lib/house.mjs";
+import { Cli } from "./lib/cli.mjs";
+import { VERSION, theGateway } from "./lib/gateway.mjs";
 import { words } from "./lib/model.mjs";
 import { Seqgate } from "./lib/seqgate.mjs";
 
 test(`the CLI of ${VERSION}: health, an agent run, chat history`, { timeout: 600_000 }, async (t) => {
   const gateway = await theGateway();
   const seqgate = await Seqgate.start(t, gateway.http);
-  const home = fs.mkdtempSync(path.join(folder, "cli-"));
-  const remote = { mode: "remote", remote: { url: seqgate.url, token: gateway.token } };
-  fs.writeFileSync(path.join(home, "openclaw.json"), JSON.stringify({ gateway: remote, plugins: { enabled: false } }));
+  const cli = new Cli(gateway, seqgate.url);
 
   /** Runs a command, which must succeed, and gives its answer. */
   async function openclaw(...args) {
-    const command = [process.env.OPENCLAW, ...args, "--json"];
-    const child = new Child("cli", process.execPath, command, { env: environment(home), cwd: home });
-    assert.equal(await child.exited, 0, child.output());
+    const { code, output } = await cli.run(...args, "--json");
+    assert.equal(code, 0, output);
     // Words for people may stand before it.
-    return JSON.parse(child.output().replace(/^[^{]*/, ""));
+    return JSON.parse(output.replace(/^[^{]*/, ""));
   }
 
   const health = await openclaw("gateway", "call", "health");

@@ -43,12 +43,17 @@ export class ControlUi {
     return ui;
   }
 
-  /** Sends a chat message, as soon as that is possible, and waits for the reply's last words. */
-  async chat(message, reply) {
+  /** Sends a chat message, as soon as that is possible. */
+  async say(message) {
     const box = this.page.locator("textarea:visible:enabled").first();
     await box.waitFor({ timeout: 120_000 });
     await box.fill(message);
     await box.press("Enter");
+  }
+
+  /** Sends a chat message and waits for the reply's last words. */
+  async chat(message, reply) {
+    await this.say(message);
     await eventually(`the whole reply to ${message}`, async () => (await this.text()).includes(reply));
   }
 

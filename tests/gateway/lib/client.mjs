@@ -34,7 +34,7 @@ export class Client {
    * do: whoever cares looks at the socket's.
    */
   constructor(url, { token, device = newDevice(), headers = {}, door }) {
-    const { protocol, hostname, port, host } = new URL(url);
+    const { protocol, hostname, port, host, pathname } = new URL(url);
     this.token = token;
     this.device = device;
     const lines = {
@@ -48,7 +48,7 @@ export class Client {
     const connect = protocol === "wss:" ? (options) => tls.connect({ ...options, rejectUnauthorized: false }) : net.connect;
     this.socket = connect(door ? { path: door } : { port: Number(port), host: hostname });
     this.socket.setNoDelay(true);
-    this.socket.write(`GET / HTTP/1.1\r\n${Object.entries(lines).map(([k, v]) => `${k}: ${v}\r\n`).join("")}\r\n`);
+    this.socket.write(`GET ${pathname} HTTP/1.1\r\n${Object.entries(lines).map(([k, v]) => `${k}: ${v}\r\n`).join("")}\r\n`);
     this.socket.on("data", (bytes) => this.#receive(bytes));
     this.socket.on("error", () => {});
     this.socket.on("close", () => (this.closed ??= { code: 1006, reason: "" }));
@@ -131,10 +131,16 @@ export class Client {
     });
   }
 
-  /** The payload of the answer; throws the gateway's error. */
-  async request(method, params = {}, patience = 180_000) {
+  /** Sends a request, and gives its id. */
+  post(method, params = {}) {
     const id = `${method} ${++this.#requests}`;
     this.#send(OPCODE.text, Buffer.from(JSON.stringify({ type: "req", id, method, params })));
+    return id;
+  }
+
+  /** The payload of the answer; throws the gateway's error. */
+  async request(method, params, patience = 180_000) {
+    const id = this.post(method, params);
     const answer = await this.message(`the answer to ${id}`, (m) => m.type === "res" && m.id === id, patience);
     if (!answer.ok) throw Object.assign(new Error(`${method}: ${JSON.stringify(answer.error)}`), { error: answer.error });
     return answer.payload;

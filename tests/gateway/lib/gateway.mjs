@@ -61,6 +61,7 @@ function settings({ port, home, model, trustedProxies, tls }) {
       auth: { mode: "token", token: TOKEN },
       controlUi: { enabled: true },
       tailscale: { mode: "off" },
+      http: { endpoints: { chatCompletions: { enabled: true } } },
       ...(trustedProxies && { trustedProxies }),
       ...(tls && { tls: { enabled: true } }),
     },
@@ -88,9 +89,10 @@ function settings({ port, home, model, trustedProxies, tls }) {
 export class Gateway {
   token = TOKEN;
 
-  /** A gateway that is up and has answered a request. */
-  static async start({ trustedProxies, tls } = {}) {
+  /** A gateway that is up and has answered a request. `node` are flags of Node's. */
+  static async start({ trustedProxies, tls, node = [] } = {}) {
     const gateway = new Gateway();
+    gateway.node = node;
     gateway.model = await startModel();
     gateway.port = await freePort();
     gateway.http = `${tls ? "https" : "http"}://127.0.0.1:${gateway.port}`;
@@ -105,7 +107,8 @@ export class Gateway {
 
   /** Starts its process, for the first time or again. */
   async run() {
-    this.process = new Child("gateway", process.execPath, [process.env.OPENCLAW, "gateway", "run", "--port", `${this.port}`], {
+    const command = [...this.node, process.env.OPENCLAW, "gateway", "run", "--port", `${this.port}`];
+    this.process = new Child("gateway", process.execPath, command, {
       env: environment(this.home),
       cwd: this.home,
     });

@@ -4,6 +4,7 @@
 //   rate     words a second; without it, as fast as they go
 //   tools    calls of the tool `exec` before the reply
 //   refuse   HTTP status with which the first of the two models refuses
+//   fail     HTTP status with which both refuse
 import http from "node:http";
 import { listening } from "./house.mjs";
 
@@ -31,14 +32,15 @@ function orders(messages) {
   const order = [...text(messages[place]?.content).matchAll(/\[\[(.*?)\]\]/g)].at(-1)?.[1] ?? "";
   const given = Object.fromEntries(order.split(" ").filter(Boolean).map((word) => word.split("=")).map(([k, v]) => [k, +v]));
   const called = messages.slice(place + 1).filter((m) => m.role === "tool").length;
-  return { tokens: 5, rate: 0, tools: 0, refuse: 0, ...given, called };
+  return { tokens: 5, rate: 0, tools: 0, refuse: 0, fail: 0, ...given, called };
 }
 
 async function reply({ model, messages, stream }, response) {
-  const { tokens, rate, tools, refuse, called } = orders(messages);
-  if (refuse && model === MODELS[0]) {
-    response.writeHead(refuse, { "Content-Type": "application/json" });
-    return response.end(JSON.stringify({ error: { message: "model not found", code: refuse } }));
+  const { tokens, rate, tools, refuse, fail, called } = orders(messages);
+  const status = fail || (model === MODELS[0] && refuse);
+  if (status) {
+    response.writeHead(status, { "Content-Type": "application/json" });
+    return response.end(JSON.stringify({ error: { message: "model not found", code: status } }));
   }
   const base = { id: "reply", created: Math.floor(Date.now() / 1000), model };
   const usage = { prompt_tokens: 10, completion_tokens: tokens, total_tokens: 10 + tokens };
