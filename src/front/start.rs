@@ -19,6 +19,8 @@ use crate::sieve::Mode;
 const PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/responses"];
 /// And all below this one.
 const HOOKS: &str = "/hooks/";
+/// Behind this and one name more, newer gateways (2026.9.6) serve any of their paths.
+const SCOPED: &str = "/__openclaw__/cap/";
 
 /// A run that goes on until its request has been answered.
 pub(super) struct Run {
@@ -75,7 +77,7 @@ pub(super) fn admit(
 fn may_start(path: &str) -> bool {
     let odd = ["//", "/.", "\\"].iter().any(|part| path.contains(part))
         || path.as_bytes().windows(3).any(|part| part.eq_ignore_ascii_case(b"%2e"));
-    odd || PATHS.contains(&path.trim_end_matches('/')) || path.starts_with(HOOKS)
+    odd || path.starts_with(SCOPED) || PATHS.contains(&path.trim_end_matches('/')) || path.starts_with(HOOKS)
 }
 
 fn too_many(refusal: Refusal) -> Own {
@@ -113,6 +115,8 @@ mod tests {
             "/x/.%2e/v1/responses",
             "//host/v1/responses",
             "/v1\\responses",
+            "/__openclaw__/cap/x/v1/responses",
+            "/__openclaw__/cap/x/hooks/agent",
         ] {
             assert!(may_start(path), "{path}");
         }
