@@ -346,12 +346,12 @@ impl Gate {
 
     /// For when the undecided bytes in the window have waited long enough: a held message goes on, judged by what there
     /// is of it. One that does not say yet whether it starts a run waits on, for the gateway can do nothing with it either;
-    /// unless a control frame waits behind it.
+    /// unless a control frame waits behind it, or the guard only observes.
     pub fn give_up(&mut self, window: &[u8], now: u64) {
         if let State::Holding { control_waits, .. } = self.state {
             let gist = self.gist(&window[..window.len().min(self.hold)]);
             let certain = !matches!(&gist, Gist::Start(start) if !start.certain);
-            if certain || control_waits {
+            if certain || control_waits || self.mode == Mode::Observe {
                 self.release(gist, now);
             }
         }

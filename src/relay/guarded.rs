@@ -30,8 +30,8 @@ pub(super) struct Guarded {
     client: Client,
     connection: u64,
     tunnel: bool,
-    /// Whole frames for the client.
-    answers: Mutex<Vec<u8>>,
+    /// Whole frames for the client; `None` when none can be sent any more.
+    answers: Mutex<Option<Vec<u8>>>,
     /// The direction that sends them, and the one that waits until they are gone.
     sender: AtomicWaker,
     waiting: AtomicWaker,
@@ -44,7 +44,7 @@ impl Guarded {
             client,
             connection,
             tunnel,
-            answers: Mutex::default(),
+            answers: Mutex::new(Some(Vec::new())),
             sender: AtomicWaker::new(),
             waiting: AtomicWaker::new(),
         }
@@ -56,14 +56,23 @@ impl Guarded {
     }
 
     pub(super) fn answer(&self, frames: &[u8]) {
-        if !frames.is_empty() {
-            self.answers().extend_from_slice(frames);
+        if !frames.is_empty()
+            && let Some(answers) = &mut *self.answers()
+        {
+            answers.extend_from_slice(frames);
             self.sender.wake();
         }
     }
 
+    /// No answer can reach the client any more: nobody is to wait until it has taken them.
+    pub(super) fn hush(&self) {
+        if self.answers().take().is_some() {
+            self.waiting.wake();
+        }
+    }
+
     pub(super) fn is_full(&self) -> bool {
-        self.answers().len() >= WAITING
+        self.answers().as_ref().is_some_and(|answers| answers.len() >= WAITING)
     }
 
     /// Resolves when answers may follow again.
@@ -75,7 +84,7 @@ impl Guarded {
     /// Resolves when there are answers to send, with all of them.
     pub(super) fn poll_answers(&self, cx: &mut Context<'_>) -> Poll<Vec<u8>> {
         self.sender.register(cx.waker());
-        let answers = std::mem::take(&mut *self.answers());
+        let answers = self.answers().as_mut().map(std::mem::take).unwrap_or_default();
         if answers.is_empty() {
             return Poll::Pending;
         }
@@ -99,7 +108,7 @@ impl Guarded {
         }
     }
 
-    fn answers(&self) -> MutexGuard<'_, Vec<u8>> {
+    fn answers(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
         // What this protects is whole at every moment.
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }

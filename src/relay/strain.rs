@@ -273,6 +273,11 @@ impl Sift for Strained {
             );
         }
         self.ending.note_close(Initiator::Gateway, sieve.close());
+        if let Some(guarded) = &self.guarded
+            && sieve.is_opaque()
+        {
+            guarded.hush();
+        }
         if sieve.runs() != self.runs {
             self.runs = sieve.runs();
             self.member.runs.store(self.runs, Relaxed);
@@ -286,6 +291,9 @@ impl Sift for Strained {
 
     fn end(&mut self) {
         self.ending.note(Initiator::Gateway, CLOSE_ABNORMAL);
+        if let Some(guarded) = &self.guarded {
+            guarded.hush();
+        }
     }
 
     fn blocked(&mut self, time: Duration) {

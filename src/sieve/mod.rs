@@ -462,6 +462,12 @@ impl Sieve {
         self.at_boundary() && !self.in_unjudged
     }
 
+    /// Nothing is read any more, for good: behind a Close, or what are no frames. No frame of our own may ever follow.
+    #[must_use]
+    pub fn is_opaque(&self) -> bool {
+        matches!(self.state, State::Opaque)
+    }
+
     /// `Some` once a Close has passed, with its code where it had one.
     #[must_use]
     pub fn close(&self) -> Option<Option<u16>> {
