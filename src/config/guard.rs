@@ -9,6 +9,10 @@ use crate::guard::{Limits, Scope};
 /// The longest run id where another limit is set and this one is not. Clients use UUIDs.
 const MAX_RUN_ID: usize = 256;
 
+/// How long a run counts as going on where its end is not seen: a client that left in its middle is not told. Too long
+/// would lock clients out, too short lets some runs more go on at one time.
+const LIVE_RUN_TTL: Duration = Duration::from_secs(600);
+
 /// What clients may start. There are no such settings where no limit is set.
 #[derive(Clone, Copy, Debug)]
 pub struct GuardSettings {
@@ -19,7 +23,7 @@ pub struct GuardSettings {
 }
 
 impl GuardSettings {
-    pub(super) fn new(values: &Values, run_ttl: Duration) -> Result<Option<Self>, BadSetting> {
+    pub(super) fn new(values: &Values) -> Result<Option<Self>, BadSetting> {
         let number = |name, most: u32| {
             values.parse(name, |v| match v {
                 "" => Some(None),
@@ -45,7 +49,7 @@ impl GuardSettings {
             burst: burst.or(runs_per_minute).unwrap_or(NonZeroU32::MIN),
             max_run_id: max_run_id.map_or(MAX_RUN_ID, |n| n.get() as usize),
             max_live_runs,
-            live_run_ttl: run_ttl.as_millis() as u64,
+            live_run_ttl: LIVE_RUN_TTL.as_millis() as u64,
         };
         let is_on = runs_per_minute.is_some() || max_live_runs.is_some() || max_run_id.is_some();
         Ok(is_on.then_some(Self { limits, scope }))

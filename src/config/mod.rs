@@ -77,7 +77,6 @@ impl Config {
             |name, least, most| values.parse(name, |v| duration(v).filter(|d| (least..=most).contains(d)));
         let (millisecond, second, hour) =
             (Duration::from_millis(1), Duration::from_secs(1), Duration::from_secs(3600));
-        let run_ttl = time("RUN_TTL", second, hour * 24 * 365)?;
         let config = Self {
             listen: values.parse("LISTEN", |v| v.parse().ok())?,
             upstream: values.parse("UPSTREAM", upstream)?,
@@ -98,7 +97,7 @@ impl Config {
             events: values
                 .parse("EVENTS", |v| list(v, |name| Some(name.to_owned())).filter(|l| !l.is_empty()))?,
             runs_per_connection: number("RUNS_PER_CONNECTION", 1_000_000)?,
-            run_ttl,
+            run_ttl: time("RUN_TTL", second, hour * 24 * 365)?,
             inspect_limit: values
                 .parse("INSPECT_LIMIT", |v| size(v).filter(|n| (1 << 10..=32 << 20).contains(n)))?,
             max_connections: number("MAX_CONNECTIONS", 1_000_000)?,
@@ -108,7 +107,7 @@ impl Config {
             trusted_proxies: values.parse("TRUSTED_PROXIES", |v| list(v, network))?,
             tunnel_paths: values
                 .parse("TUNNEL_PATHS", |v| list(v, |path| path.starts_with('/').then(|| path.to_owned())))?,
-            guard: GuardSettings::new(values, run_ttl)?,
+            guard: GuardSettings::new(values)?,
             log: values.parse("LOG", |v| {
                 let known = ["off", "error", "warn", "info", "debug", "trace"].contains(&v);
                 v.parse().ok().filter(|_| known)

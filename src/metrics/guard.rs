@@ -31,8 +31,10 @@ impl Series {
             &["reason"],
         )?;
         Ok(Self {
-            admitted: make
-                .counter("guard_admitted_total", "Requests to start a run that were within the limits.")?,
+            admitted: make.counter(
+                "guard_admitted_total",
+                "Requests to start a run that were within the limits, repeated ones included.",
+            )?,
             refused: Reason::ALL.map(|reason| refused.with_label_values(&[reason.name()])),
             deceits: refused.with_label_values(&[DECEIT]),
             would_refuse: Reason::ALL.map(|reason| would_refuse.with_label_values(&[reason.name()])),
