@@ -173,7 +173,7 @@ async fn a_handshake_that_never_ends_is_cut_at_the_header_timeout_and_counted_if
     let gateway = showing(&GOOD).await;
     let [cert, key] = GOOD.settings();
     let ca = ("upstream-ca", AUTHORITY.file.to_str().unwrap());
-    let seqgate = before(&gateway, &[ca, cert, key, ("header-timeout", "300ms")]).await;
+    let seqgate = before(&gateway, &[ca, cert, key, ("header-timeout", "2s")]).await;
     let plain = async || Peer::new(Wire::Plain(TcpStream::connect(seqgate.addresses.listen).await.unwrap()));
     // The beginning of a record of 512 bytes.
     let mut begun = plain().await;
