@@ -208,7 +208,8 @@ fn the_memory_promise_is_the_sum_of_its_parts_and_does_not_overflow() {
         ("SEQGATE_TLS_KEY", "key.pem"),
     ])
     .unwrap();
-    let sessions = 2 * seqgate::socket::SESSION_BOUND as u64;
+    // Those that are turned away speak TLS, too.
+    let sessions = (2 + seqgate::front::TURNED_AWAY as u64) * seqgate::socket::SESSION_BOUND as u64;
     assert_eq!(with_tls.memory_bound().total() - small.memory_bound().total(), sessions);
     let absurd = environment(&[
         ("SEQGATE_MAX_CONNECTIONS", "1000000"),

@@ -14,9 +14,12 @@ use net::http::{OK, ask, assert_own};
 use net::tls::{self, AUTHORITY, Authority, GOOD, Pair, Wire};
 use net::{End, Gateway, Peer, Relayed, Seqgate, handshake, patiently, status, value};
 use rcgen::date_time_ymd;
-use rustls::ClientConfig;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ServerConfig};
+use seqgate::socket::Conn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: g\r\n\r\n";
 
@@ -170,7 +173,7 @@ async fn a_handshake_that_never_ends_is_cut_at_the_header_timeout_and_counted_if
     let gateway = showing(&GOOD).await;
     let [cert, key] = GOOD.settings();
     let ca = ("upstream-ca", AUTHORITY.file.to_str().unwrap());
-    let seqgate = before(&gateway, &[ca, cert, key, ("header-timeout", "300ms")]).await;
+    let seqgate = before(&gateway, &[ca, cert, key, ("header-timeout", "2s")]).await;
     let plain = async || Peer::new(Wire::Plain(TcpStream::connect(seqgate.addresses.listen).await.unwrap()));
     // The beginning of a record of 512 bytes.
     let mut begun = plain().await;
@@ -326,6 +329,35 @@ async fn small_and_large_pieces_in_one_record_or_many_arrive_whole() {
     })
     .await;
     net::assert_same(&seen, &all, "there and back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_in_small_pieces_arrives_whole_wherever_the_records_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let key = PrivateKeyDer::from_pem_file(&GOOD.key).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(vec![GOOD.der.clone().into()], key).unwrap());
+    let mut conn = Conn::accepted(listener.accept().await.unwrap().0, config).unwrap();
+    let config = Arc::new(tls::client_config());
+    let (accepted, wire) = tokio::join!(conn.handshake(), tls::client_with(tcp, &config));
+    accepted.unwrap();
+    let mut wire = wire.unwrap();
+    // The largest records, and beside each as much as still goes into what rustls reads at once.
+    let sizes = [16_384, 2009, 16_384, 1000, 16_384, 5000];
+    let all = net::noise(1, sizes.iter().sum());
+    let mut rest = all.as_slice();
+    for size in sizes {
+        let record;
+        (record, rest) = rest.split_at(size);
+        wire.write_all(record).await.unwrap();
+        wire.flush().await.unwrap();
+    }
+    let mut seen = Vec::new();
+    while seen.len() < all.len() {
+        seen.push(patiently("a byte", conn.read_u8()).await.unwrap());
+    }
+    net::assert_same(&seen, &all, "byte by byte");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Config;
 use crate::filter::Ledger;
-use crate::front::HTTP_BOUND;
+use crate::front::{HTTP_BOUND, TURNED_AWAY};
 use crate::guard::Guard;
 use crate::relay;
 use crate::sieve::Sieve;
@@ -19,6 +19,8 @@ pub struct MemoryBound {
     buffers: usize,
     /// What the run guard knows of its clients; 0 without one.
     guard: usize,
+    /// TLS with those for whom there is no room; 0 without TLS.
+    turned_away: usize,
 }
 
 impl Config {
@@ -38,6 +40,7 @@ impl Config {
             run_bytes: Ledger::RUN_BYTES,
             buffers: Sieve::BASE_BYTES + relay.max(HTTP_BOUND) + sessions * SESSION_BOUND,
             guard,
+            turned_away: if self.tls.is_some() { TURNED_AWAY * SESSION_BOUND } else { 0 },
         }
     }
 
@@ -54,7 +57,9 @@ impl MemoryBound {
     #[must_use]
     pub fn total(&self) -> u64 {
         let connection = self.runs as u64 * self.run_bytes as u64 + self.buffers as u64;
-        connection.saturating_mul(self.connections as u64).saturating_add(self.guard as u64)
+        connection
+            .saturating_mul(self.connections as u64)
+            .saturating_add((self.guard + self.turned_away) as u64)
     }
 }
 
@@ -72,6 +77,9 @@ impl fmt::Display for MemoryBound {
         )?;
         if self.guard > 0 {
             write!(f, " + {} MiB of what the guard knows of clients", mib(self.guard as u64))?;
+        }
+        if self.turned_away > 0 {
+            write!(f, " + {} MiB of TLS with clients that are turned away", mib(self.turned_away as u64))?;
         }
         Ok(())
     }

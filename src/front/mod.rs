@@ -48,7 +48,7 @@ use crate::upstream::{Route, Unreachable};
 /// Buffer of hyper for one direction of a connection; a head of 64 KiB has to fit.
 const HTTP_BUFFER: usize = 128 * 1024;
 /// Clients that are told at one time that there is no room; more are closed without a word.
-const TURNED_AWAY: usize = 64;
+pub const TURNED_AWAY: usize = 64;
 /// The longest pause after an error of accept, for instance when there are no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 

@@ -274,7 +274,10 @@ impl<S: Sift> Pump<S> {
         self.sift.end();
         self.decided = self.held.len();
         self.flush(from, to).await?;
-        to.end(from.goodbye()).await.map_err(|_| Broken::Destination)
+        // It may have to wait for room as all else, and meanwhile a source that breaks is noticed.
+        to.say_goodbye(from.goodbye());
+        self.flush(from, to).await?;
+        to.end().await.map_err(|_| Broken::Destination)
     }
 
     /// Nothing that was forwarded is still on its way through here.

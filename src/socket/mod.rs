@@ -203,19 +203,22 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Ends this direction behind all that was taken. Where the goodbye of what is relayed was missing, none is
-    /// said here either: a peer with TLS sees that something may be missing, as it would have seen it before.
+    /// Says TLS's goodbye behind all that was taken; it may be [pending](Self::is_pending) then, and nothing more is
+    /// taken. Where the goodbye of what is relayed was missing, none is said here either: a peer with TLS sees that
+    /// something may be missing, as it would have seen it before.
+    pub fn say_goodbye(&self, goodbye: Goodbye) {
+        if let Some(tls) = self.tls
+            && goodbye == Goodbye::Said
+        {
+            tls.say_goodbye();
+        }
+    }
+
+    /// Ends this direction; nothing may be pending.
     ///
     /// # Errors
     /// The connection is broken.
-    pub async fn end(&mut self, goodbye: Goodbye) -> io::Result<()> {
-        if let Some(tls) = self.tls {
-            if goodbye == Goodbye::Said {
-                tls.say_goodbye();
-            }
-            // In memory of its own: most connections never come here, and each would hold room for it.
-            Box::pin(self.send(&[])).await?;
-        }
+    pub async fn end(&mut self) -> io::Result<()> {
         self.tcp.shutdown().await
     }
 }

@@ -24,8 +24,9 @@ const SEND: usize = 64 * 1024;
 const RECORD: usize = 20 * 1024;
 /// Encrypted bytes that are read at once at most.
 const READ: usize = 128 * 1024;
-/// So many are read where there is little room for them: as many as rustls takes at once, whatever it holds.
-const LEAST: usize = 4 * 1024;
+/// So many are read where there is little room for them: as many as rustls takes at once beside any part of a record
+/// of 16 KiB, out of its 18 KiB. What it does not take at once, it refuses while that record waits to be handed out.
+const LEAST: usize = 2000;
 /// rustls puts together handshake messages of so much. Only handshakes have such.
 const HANDSHAKE: usize = 64 * 1024;
 /// Keys, transcripts, certificates, tickets.
