@@ -47,6 +47,14 @@ async fn told(client: &mut Peer) -> Value {
     serde_json::from_slice(&client.take(length).await).unwrap()
 }
 
+/// Lets the gateway welcome the client.
+async fn connected(mut relayed: Relayed) -> Relayed {
+    let hello = br#"{"type":"res","id":"c","ok":true,"payload":{"type":"hello-ok","protocol":3}}"#;
+    relayed.gateway.send(frame(TEXT, hello)).await;
+    relayed.client.expect(&frame(TEXT, hello)).await;
+    relayed
+}
+
 async fn passes(relayed: &mut Relayed, message: &[u8]) {
     relayed.client.send(message).await;
     relayed.gateway.expect(message).await;
@@ -63,7 +71,7 @@ async fn is_refused(relayed: &mut Relayed, id: &str, key: &str) -> Value {
 async fn what_is_over_the_limit_never_reaches_the_gateway_and_the_rest_goes_on() {
     let settings = [SLOW[0], ("guard-burst", "2")];
     let (gateway, seqgate) = house(&settings).await;
-    let mut relayed = websocket(&seqgate, &gateway, "/").await;
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     passes(&mut relayed, &start("1", "a")).await;
     passes(&mut relayed, &start("2", "b")).await;
     // Known keys start nothing new, and other requests are nobody's business.
@@ -99,7 +107,7 @@ async fn a_refused_start_is_admitted_after_the_time_that_was_named() {
     // A token each 200 ms.
     let settings = [("guard-runs-per-minute", "300"), ("guard-burst", "1")];
     let (gateway, seqgate) = house(&settings).await;
-    let mut relayed = websocket(&seqgate, &gateway, "/").await;
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     passes(&mut relayed, &start("0", "first")).await;
     let mut refusals = 0;
     for round in 0..10 {
@@ -128,7 +136,7 @@ async fn a_refused_start_is_admitted_after_the_time_that_was_named() {
 async fn an_answer_stands_between_two_messages_of_the_gateway() {
     let settings = [SLOW[0], ("inspect-limit", "1KiB")];
     let (gateway, seqgate) = house(&settings).await;
-    let mut relayed = websocket(&seqgate, &gateway, "/").await;
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     passes(&mut relayed, &start("1", "a")).await;
 
     // A frame that streams, because it is too large to be judged.
@@ -164,7 +172,7 @@ async fn an_answer_stands_between_two_messages_of_the_gateway() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_id_that_is_too_long_is_the_clients_mistake() {
     let (gateway, seqgate) = house(&[("guard-max-run-id", "8")]).await;
-    let mut relayed = websocket(&seqgate, &gateway, "/").await;
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     for round in 0..100 {
         passes(&mut relayed, &start("1", &format!("key {round:04}"))).await;
     }
@@ -177,7 +185,7 @@ async fn a_run_id_that_is_too_long_is_the_clients_mistake() {
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_that_have_ended_make_room_however_that_is_said() {
     let (gateway, seqgate) = house(&[("guard-max-live-runs", "1")]).await;
-    let mut relayed = websocket(&seqgate, &gateway, "/").await;
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     let ends = |key: &str, id: &str| {
         [
             format!(
@@ -214,7 +222,7 @@ async fn runs_that_have_ended_make_room_however_that_is_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_observer_counts_and_lets_everything_pass() {
     let (gateway, seqgate) = house(&[SLOW[0], ("mode", "observe"), ("guard-max-run-id", "8")]).await;
-    let mut relayed = websocket(&seqgate, &gateway, "/").await;
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     for id in ["1", "2", "3"] {
         passes(&mut relayed, &start(id, id)).await;
     }
@@ -232,7 +240,7 @@ async fn connections_of_an_address_share_its_limit_unless_the_scope_is_the_conne
         let from = async |address: &str| {
             let request =
                 handshake("/").replace("\r\n\r\n", &format!("\r\nX-Forwarded-For: {address}\r\n\r\n"));
-            open(seqgate.connect().await, &gateway, &request, CONSENT).await
+            connected(open(seqgate.connect().await, &gateway, &request, CONSENT).await).await
         };
         let mut first = from("192.0.2.1").await;
         passes(&mut first, &start("1", "a")).await;
@@ -251,7 +259,7 @@ async fn connections_of_an_address_share_its_limit_unless_the_scope_is_the_conne
 #[tokio::test(flavor = "multi_thread")]
 async fn the_path_of_another_protocol_is_no_way_around() {
     let (gateway, seqgate) = house(&[SLOW[0], ("inspect-limit", "1KiB")]).await;
-    let mut relayed = websocket(&seqgate, &gateway, "/voiceclaw/realtime").await;
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/voiceclaw/realtime").await).await;
     passes(&mut relayed, &start("1", "a")).await;
     assert_eq!(is_refused(&mut relayed, "2", "b").await["code"], "UNAVAILABLE");
     // What is not JSON is of the other protocol, and does not wait to be whole.
@@ -299,7 +307,7 @@ async fn over_http_it_is_429_with_the_time_to_wait() {
         ask(&mut client, &gateway, "GET /v1/chat/completions HTTP/1.1\r\nHost: g\r\n\r\n").await;
     server.send(answer).await;
     client.until(b"ok").await;
-    let mut relayed = websocket(&seqgate, &gateway, "/").await;
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     assert_eq!(is_refused(&mut relayed, "1", "a").await["code"], "UNAVAILABLE");
     assert_eq!(seqgate.metric(r#"seqgate_guard_refused_total{reason="rate"}"#).await, 6.0);
 }
@@ -311,7 +319,7 @@ async fn a_flood_of_starts_is_answered_one_by_one_in_bounded_memory() {
     // Not a rate: a slow machine may take more than a minute, and one of these would be admitted.
     let running = Running::start(gateway.address, &["--guard-max-live-runs=1"]).await;
     let client = Peer::connect_small(running.listen, 16 * 1024).await;
-    let mut relayed = open(client, &gateway, &handshake("/"), CONSENT).await;
+    let mut relayed = connected(open(client, &gateway, &handshake("/"), CONSENT).await).await;
     passes(&mut relayed, &start("first", "first")).await;
     let before = peak_of(&running.id());
     let Relayed { client, gateway: mut server } = relayed;
@@ -344,7 +352,8 @@ async fn a_flood_of_starts_is_answered_one_by_one_in_bounded_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_says_something_else_at_its_end_ends_the_connection_unheard() {
     let (gateway, seqgate) = house(&[SLOW[0], ("inspect-limit", "1KiB")]).await;
-    let Relayed { mut client, gateway: mut server } = websocket(&seqgate, &gateway, "/").await;
+    let Relayed { mut client, gateway: mut server } =
+        connected(websocket(&seqgate, &gateway, "/").await).await;
     let text = format!(
         r#"{{"type":"req","id":"1","method":"node.invoke.result","params":{{"x":"{}"}},"method":"chat.send","params":{{"message":"hi"}}}}"#,
         "x".repeat(5000)
@@ -361,7 +370,7 @@ async fn a_message_that_says_something_else_at_its_end_ends_the_connection_unhea
 #[tokio::test(flavor = "multi_thread")]
 async fn large_requests_that_start_nothing_stream_through() {
     let (gateway, seqgate) = house(&SLOW).await;
-    let mut relayed = websocket(&seqgate, &gateway, "/").await;
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     let text = format!(
         r#"{{"type":"req","id":"1","method":"node.invoke.result","params":{{"x":"{}"}}}}"#,
         "x".repeat(8 << 20)
@@ -375,7 +384,7 @@ async fn large_requests_that_start_nothing_stream_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_limits_nothing_is_looked_at() {
     let (gateway, seqgate): (Gateway, Seqgate) = house(&[]).await;
-    let mut relayed = websocket(&seqgate, &gateway, "/").await;
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     for n in 0..200 {
         passes(&mut relayed, &start("1", &n.to_string())).await;
     }
@@ -388,7 +397,7 @@ async fn answers_that_nobody_can_get_stop_nothing() {
     const CLOSE: &[u8] = b"\x88\x02\x03\xe8";
     for way in ["close", "end", "no frames"] {
         let (gateway, seqgate) = house(&SLOW).await;
-        let mut relayed = websocket(&seqgate, &gateway, "/").await;
+        let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
         passes(&mut relayed, &start("first", "first")).await;
         match way {
             "close" => {
@@ -415,7 +424,43 @@ async fn answers_that_nobody_can_get_stop_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_observer_lets_a_message_pass_that_does_not_go_on() {
     let (gateway, seqgate) = house(&[SLOW[0], ("mode", "observe")]).await;
-    let mut relayed = websocket(&seqgate, &gateway, "/").await;
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     // So long that a gateway refuses it by its head.
     passes(&mut relayed, &[0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_let_in_spends_nothing_and_starts_nothing() {
+    let (gateway, seqgate) = house(&SLOW).await;
+    let challenge = frame(TEXT, br#"{"type":"event","event":"connect.challenge","payload":{"nonce":"n"}}"#);
+    let refusal =
+        frame(TEXT, br#"{"type":"res","id":"c","ok":false,"error":{"code":"UNAVAILABLE","message":"no"}}"#);
+    for _ in 0..3 {
+        // One start comes right behind the handshake.
+        let early = [handshake("/").into_bytes(), start("0", "a")].concat();
+        let mut client = seqgate.connect().await;
+        client.send(early).await;
+        let mut server = gateway.accept().await;
+        server.head().await;
+        server.send(CONSENT).await;
+        client.head().await;
+        let mut relayed = Relayed { client, gateway: server };
+        for word in [&challenge, &refusal] {
+            relayed.gateway.send(word).await;
+            relayed.client.expect(word).await;
+            relayed.client.send([start("1", "b"), other("2")].concat()).await;
+            relayed.gateway.expect(&other("2")).await;
+        }
+    }
+    // Over HTTP the gateway says so.
+    for answer in ["401 Unauthorized", "404 Not Found"] {
+        let mut client = seqgate.connect().await;
+        let post = "POST /v1/responses HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\n{}";
+        let (mut server, _) = ask(&mut client, &gateway, post).await;
+        server.send(format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n")).await;
+        client.head().await;
+    }
+    let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
+    passes(&mut relayed, &start("3", "c")).await;
+    assert_eq!(is_refused(&mut relayed, "4", "d").await["code"], "UNAVAILABLE");
 }

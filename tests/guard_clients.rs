@@ -54,6 +54,30 @@ fn a_key_counts_once_in_five_minutes() {
 }
 
 #[test]
+fn a_key_that_is_repeated_without_end_counts_again() {
+    let guard = guard(rate(2, 1));
+    let admitted = [NEW, REPEATED];
+    for (round, expected) in [1, 16, 1, 16].into_iter().enumerate() {
+        for _ in 0..expected {
+            assert_eq!(guard.admit(client(), &start("k"), 0), admitted[round % 2]);
+        }
+    }
+    assert!(matches!(guard.admit(client(), &start("k"), 0), Err(Refusal::Rate { .. })));
+}
+
+#[test]
+fn what_is_given_back_can_be_spent_again_and_no_more() {
+    let guard = guard(rate(1, 1));
+    for _ in 0..3 {
+        assert_eq!(guard.admit(client(), &keyless("1"), 7), NEW);
+        guard.give_back(client());
+    }
+    guard.give_back(client());
+    assert_eq!(guard.admit(client(), &keyless("1"), 7), NEW);
+    assert!(matches!(guard.admit(client(), &keyless("1"), 7), Err(Refusal::Rate { .. })));
+}
+
+#[test]
 fn a_key_is_known_again_however_it_is_written() {
     let guard = guard(rate(1, 1));
     assert_eq!(guard.admit(client(), &start("key"), 0), NEW);

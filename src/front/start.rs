@@ -29,6 +29,13 @@ pub(super) struct Run {
     request: u64,
 }
 
+impl Run {
+    /// The gateway has answered that it started nothing: whoever it does not let in spends nothing of an address.
+    pub(super) fn give_back(&self) {
+        self.guard.give_back(self.client);
+    }
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
         self.guard.over(self.client, &Over::Answer { request: self.request, last: true });

@@ -55,6 +55,11 @@ impl Bucket {
         Ok(())
     }
 
+    /// Puts back a token that was taken for nothing.
+    pub(super) fn give_back(&mut self) {
+        self.0 = self.0.saturating_sub(TOKEN);
+    }
+
     pub(super) fn is_full(self, rate: Rate, now: u64) -> bool {
         self.0 <= rate.parts(now)
     }

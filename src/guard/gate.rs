@@ -80,6 +80,8 @@ pub struct Gate {
     hold: usize,
     /// See [`Gate::in_tunnel`].
     tunnel: bool,
+    /// See [`Gate::before_hello`].
+    is_greeted: bool,
     state: State,
     /// The message that streams, from its judgement to its last frame.
     streamed: Option<Box<Streamed>>,
@@ -108,6 +110,7 @@ impl Gate {
             connection,
             hold: inspect_limit + MAX_HEAD,
             tunnel: false,
+            is_greeted: true,
             state: State::Boundary,
             streamed: None,
             close: None,
@@ -121,6 +124,19 @@ impl Gate {
     #[must_use]
     pub fn in_tunnel(self) -> Self {
         Self { tunnel: true, ..self }
+    }
+
+    /// The same for a client that the gateway has not welcomed yet: until it has, it starts nothing for it, whatever it
+    /// says. So nothing counts, and nobody spends what belongs to an address without having been let in; a start is left
+    /// out nevertheless, for the welcome may be on its way.
+    #[must_use]
+    pub fn before_hello(self) -> Self {
+        Self { is_greeted: false, ..self }
+    }
+
+    /// The gateway has welcomed the client.
+    pub fn greet(&mut self) {
+        self.is_greeted = true;
     }
 
     /// Says what is to be done with the start of the window, which must not be empty and must start where the last step
@@ -273,6 +289,11 @@ impl Gate {
     /// be left out.
     fn refuses(&mut self, start: &Start, now: u64) -> bool {
         self.tally.unclear += u32::from(!start.certain);
+        if !self.is_greeted {
+            let leaves_out = start.certain && self.mode == Mode::Enforce;
+            self.tally.unanswered += u32::from(leaves_out);
+            return leaves_out;
+        }
         let refusal = match self.guard.admit(self.client, start, now) {
             Ok(Admitted::New) => {
                 self.tally.admitted += 1;
@@ -345,7 +366,7 @@ impl Gate {
     }
 
     /// For when the undecided bytes in the window have waited long enough: a held message goes on, judged by what there
-    /// is of it. One that does not say yet whether it starts a run waits on, for the gateway can do nothing with it either;
+    /// is of it. One that does not say yet whether it starts a run waits on, for it starts none before it is whole;
     /// unless a control frame waits behind it, or the guard only observes.
     pub fn give_up(&mut self, window: &[u8], now: u64) {
         if let State::Holding { control_waits, .. } = self.state {

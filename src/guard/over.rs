@@ -30,6 +30,14 @@ pub fn read(text: &[u8], secret: &Secret, connection: u64) -> Option<Over> {
     Message::read(text).ok()?.over(secret, connection)
 }
 
+/// Whether a text message says that the gateway has let its client in: before, it sends a challenge and refusals. What
+/// can't be read does, so that nobody is kept out by mistake.
+#[must_use]
+pub fn welcomes(text: &[u8]) -> bool {
+    Message::read(text)
+        .map_or(true, |found| found.is_res && !found.refused || found.is_agent || found.is_chat)
+}
+
 /// What matters of a message, the last of equal keys each.
 #[derive(Default)]
 struct Message<'a> {

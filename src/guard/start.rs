@@ -51,7 +51,7 @@ pub(super) enum Kind {
 
 /// The methods that start runs, of all versions of the gateway: each leads to its agent or its chat. Methods of
 /// plugins are not known.
-const METHODS: [(&str, Kind); 15] = [
+const METHODS: [(&str, Kind); 16] = [
     ("agent", Kind::Keyed(1)),
     ("chat.send", Kind::Keyed(2)),
     ("sessions.send", Kind::Keyed(3)),
@@ -60,6 +60,7 @@ const METHODS: [(&str, Kind); 15] = [
     ("node.event", Kind::Event),
     ("sessions.create", Kind::Session),
     ("cron.run", Kind::Unkeyed),
+    ("wake", Kind::Unkeyed),
     ("progressCard.refresh", Kind::Unkeyed),
     ("session.suggestions.resolve", Kind::Unkeyed),
     ("sessions.goal.update", Kind::Unkeyed),

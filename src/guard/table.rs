@@ -14,6 +14,9 @@ use super::{Admitted, Client, Limits, Refusal};
 const RECENT: usize = 64;
 /// How long they are: the gateway answers a repeated key from its own memory for as long.
 const RECENT_MS: u64 = 5 * 60 * 1000;
+/// How often each may be repeated without counting again. Clients retry a few times; and a gateway may forget a key sooner
+/// than it should (2026.1.30 does so for a run that is aborted at once).
+const FREE_REPEATS: u8 = 16;
 /// After what time a client is told to try again when too many of its runs are going on. A guess: nobody knows when
 /// a run will end.
 const LIVE_RUNS_RETRY_MS: u64 = 5_000;
@@ -44,6 +47,7 @@ struct Account {
 struct Recent {
     mark: u64,
     at: u64,
+    repeats: u8,
 }
 
 struct Live {
@@ -87,6 +91,12 @@ impl Table {
     pub(super) fn over(&mut self, client: Client, over: &Over) {
         if let Some(account) = self.clients.peek_mut(&client) {
             account.live.retain(|live| !live.is_over(over));
+        }
+    }
+
+    pub(super) fn give_back(&mut self, client: Client) {
+        if let Some(account) = self.clients.peek_mut(&client) {
+            account.bucket.give_back();
         }
     }
 
@@ -138,8 +148,10 @@ impl Account {
     fn admit(&mut self, start: &Start, limits: &Limits, now: u64) -> Result<Admitted, Refusal> {
         self.forget_old(limits, now);
         if let Some(key) = start.key
-            && self.recent.iter().any(|recent| recent.mark == key.mark)
+            && let Some(recent) = self.recent.iter_mut().find(|recent| recent.mark == key.mark)
+            && recent.repeats < FREE_REPEATS
         {
+            recent.repeats += 1;
             return Ok(Admitted::Repeated);
         }
         let live_runs = limits.max_live_runs.map(|most| most.get() as usize);
@@ -150,10 +162,11 @@ impl Account {
             self.bucket.take(rate, now).map_err(|retry_after| Refusal::Rate { retry_after })?;
         }
         if let Some(key) = start.key {
+            self.recent.retain(|recent| recent.mark != key.mark);
             if self.recent.len() == RECENT {
                 self.recent.pop_front();
             }
-            self.recent.push_back(Recent { mark: key.mark, at: now });
+            self.recent.push_back(Recent { mark: key.mark, at: now, repeats: 0 });
         }
         if let Some(most) = live_runs {
             if self.live.len() == self.live.capacity() {

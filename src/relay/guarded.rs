@@ -1,6 +1,7 @@
 //! A connection whose client may start so many runs only: its gate, and the answers that the one direction has for the
 //! other to send.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -30,6 +31,9 @@ pub(super) struct Guarded {
     client: Client,
     connection: u64,
     tunnel: bool,
+    inspect_limit: usize,
+    /// The gateway has welcomed the client.
+    greeted: AtomicBool,
     /// Whole frames for the client; `None` when none can be sent any more.
     answers: Mutex<Option<Vec<u8>>>,
     /// The direction that sends them, and the one that waits until they are gone.
@@ -38,20 +42,29 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn new(guard: &Arc<Guard>, client: Client, connection: u64, tunnel: bool) -> Self {
+    pub(super) fn new(
+        guard: &Arc<Guard>,
+        client: Client,
+        connection: u64,
+        tunnel: bool,
+        inspect_limit: usize,
+    ) -> Self {
         Self {
             guard: Arc::clone(guard),
             client,
             connection,
             tunnel,
+            inspect_limit,
+            greeted: AtomicBool::new(false),
             answers: Mutex::new(Some(Vec::new())),
             sender: AtomicWaker::new(),
             waiting: AtomicWaker::new(),
         }
     }
 
-    pub(super) fn gate(&self, mode: Mode, inspect_limit: usize) -> Gate {
-        let gate = Gate::new(Arc::clone(&self.guard), mode, self.client, self.connection, inspect_limit);
+    pub(super) fn gate(&self, mode: Mode) -> Gate {
+        let gate = Gate::new(Arc::clone(&self.guard), mode, self.client, self.connection, self.inspect_limit);
+        let gate = gate.before_hello();
         if self.tunnel { gate.in_tunnel() } else { gate }
     }
 
@@ -92,18 +105,30 @@ impl Guarded {
         Poll::Ready(answers)
     }
 
-    /// Looks whether the gateway's message at the start of the window, if it is whole, says that a run is over.
+    pub(super) fn is_greeted(&self) -> bool {
+        self.greeted.load(Relaxed)
+    }
+
+    /// Looks at the gateway's message at the start of the window: whether it welcomes the client, or says that a run is
+    /// over.
     pub(super) fn hear(&self, window: &[u8]) {
-        if self.guard.limits().max_live_runs.is_none() {
+        let is_greeted = self.is_greeted();
+        if is_greeted && self.guard.limits().max_live_runs.is_none() {
             return;
         }
         let Parse::Head(head) = wire::head(window) else { return };
+        if head.opcode.is_control() {
+            return;
+        }
         let is_plain = head.opcode == Opcode::Text && head.fin && !head.extended && head.mask.is_none();
         let end = usize::try_from(head.frame()).unwrap_or(usize::MAX);
-        if is_plain
-            && let Some(text) = window.get(head.len..end)
-            && let Some(over) = over::read(text, self.guard.secret(), self.connection)
-        {
+        let text = window.get(head.len..end).filter(|_| is_plain);
+        if !is_greeted {
+            // What streams is never seen whole; the gateway's first words are short.
+            let streams = !is_plain || self.tunnel || head.payload > self.inspect_limit as u64;
+            self.greeted.store(text.map_or(streams, over::welcomes), Relaxed);
+        }
+        if let Some(over) = text.and_then(|text| over::read(text, self.guard.secret(), self.connection)) {
             self.guard.over(self.client, &over);
         }
     }

@@ -178,7 +178,8 @@ impl Relay {
         let protection = context.protection.as_ref().filter(|_| protocol != Protocol::Opaque);
         let guarded = protection.map(|Protection { guard, scope }| {
             let counts_as = scope.client(caller.client, caller.connection);
-            Arc::new(Guarded::new(guard, counts_as, caller.connection, protocol == Protocol::Followed))
+            let (tunnel, limit) = (protocol == Protocol::Followed, context.rules.inspect_limit);
+            Arc::new(Guarded::new(guard, counts_as, caller.connection, tunnel, limit))
         });
         Self {
             up: Pump::new(Heard::new(context, sieve.is_some(), guarded.as_ref(), &ending)),

@@ -79,7 +79,7 @@ impl Heard {
     ) -> Self {
         let hearing = match guarded {
             Some(guarded) => {
-                let gate = guarded.gate(context.rules.mode, context.rules.inspect_limit);
+                let gate = guarded.gate(context.rules.mode);
                 Hearing::Requests(Box::new(gate), Arc::clone(guarded))
             }
             None if frames => Hearing::Heads(Follower::default()),
@@ -132,6 +132,9 @@ impl Sift for Heard {
                 Step::Pass(window.len())
             }
             Hearing::Requests(gate, guarded) => {
+                if guarded.is_greeted() {
+                    gate.greet();
+                }
                 let step = gate.step(window, self.now);
                 guarded.answer(&gate.take_answers());
                 step
