@@ -1,4 +1,5 @@
 // The Control UI in headless Chromium, and what goes wrong in it.
+import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { eventually } from "./house.mjs";
@@ -43,12 +44,19 @@ export class ControlUi {
     return ui;
   }
 
-  /** Sends a chat message, as soon as that is possible. */
+  /** Sends a chat message, as soon as that is possible. A page that is still being put together may lose what is typed. */
   async say(message) {
     const box = this.page.locator("textarea:visible:enabled").first();
     await box.waitFor({ timeout: 120_000 });
-    await box.fill(message);
-    await box.press("Enter");
+    for (let tries = 0; tries < 5; tries++) {
+      await box.fill(message);
+      await box.press("Enter");
+      for (let looks = 0; looks < 50; looks++) {
+        if ((await this.text()).includes(message)) return;
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    }
+    assert.fail(`${message} could not be sent`);
   }
 
   /** Sends a chat message and waits for the reply's last words. */
