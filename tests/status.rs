@@ -216,3 +216,46 @@ async fn a_map_that_is_too_small_is_told_and_so_is_observing() {
     assert_eq!(report["events"]["would_drop"]["duplicate"], 1);
     assert_eq!(report["last_drops"].as_array().unwrap().len(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_run_guard_is_told_off_or_with_its_limits_and_what_it_refused() {
+    let (_gateway, off) = house(&[]).await;
+    assert_eq!(json(&off).await["guard"], Value::Null);
+    assert!(page(&off).await.contains("Off: a client may start as many runs as it likes"));
+
+    let limits = [("guard-runs-per-minute", "1"), ("guard-max-live-runs", "5"), ("guard-max-run-id", "64")];
+    for (mode, fate, word) in
+        [("enforce", "refused", "refused"), ("observe", "would_refuse", "would have been refused")]
+    {
+        let (gateway, seqgate) = house(&[&limits[..], &[("mode", mode)]].concat()).await;
+        let post = "POST /v1/responses HTTP/1.1\r\nHost: g\r\nContent-Length: 0\r\n\r\n";
+        for admitted in [true, mode == "observe"] {
+            let mut client = seqgate.connect().await;
+            client.send(post).await;
+            if admitted {
+                let mut server = gateway.accept().await;
+                server.head().await;
+                server.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            }
+            client.head().await;
+        }
+        let expected = serde_json::json!({
+            "runs_per_minute": 1, "burst": 1, "max_live_runs": 5, "max_run_id_bytes": 64, "scope": "address",
+            "admitted": 1, fate: 1,
+        });
+        assert_eq!(json(&seqgate).await["guard"], expected);
+        let page = page(&seqgate).await;
+        for part in [
+            "Run guard: each address may start runs so",
+            "1 a minute, 1 at once",
+            "5 going on at one time",
+            "ids of 64 bytes",
+            &format!("1 admitted, 1 {word}, since the start."),
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        let sentence = "Clients start more runs than the guard allows.";
+        let advice = outlook_becomes(&seqgate, "attention", sentence).await;
+        assert!(advice.starts_with("1 "), "{advice}");
+    }
+}
