@@ -40,6 +40,49 @@ fn the_defaults_are_those_of_the_readme() {
     assert!(config.trusted_proxies.is_empty());
     let paths = ["/__openclaw__/", "/voiceclaw/", "/desktop/", "/node-desktop/", "/node-portal/"];
     assert_eq!(config.tunnel_paths, paths);
+    assert!(config.guard.is_none());
+}
+
+#[test]
+fn the_run_guard_is_on_where_one_of_its_limits_is_set_and_the_rest_follows() {
+    let limits = |pairs: &[(&str, &str)]| {
+        let guard = environment(pairs).unwrap().guard?;
+        let (limits, number) = (guard.limits, |n: Option<std::num::NonZeroU32>| n.map(|n| n.get()));
+        let rate = number(limits.runs_per_minute).map(|rate| (rate, limits.burst.get()));
+        Some((rate, number(limits.max_live_runs), limits.max_run_id, guard.scope.name()))
+    };
+    let rate = ("SEQGATE_GUARD_RUNS_PER_MINUTE", "30");
+    assert_eq!(limits(&[rate]), Some((Some((30, 30)), None, 256, "address")));
+    let with_burst = [rate, ("SEQGATE_GUARD_BURST", "5"), ("SEQGATE_GUARD_SCOPE", "connection")];
+    assert_eq!(limits(&with_burst), Some((Some((30, 5)), None, 256, "connection")));
+    assert_eq!(limits(&[("SEQGATE_GUARD_MAX_LIVE_RUNS", "7")]), Some((None, Some(7), 256, "address")));
+    assert_eq!(limits(&[("SEQGATE_GUARD_MAX_RUN_ID", "64")]), Some((None, None, 64, "address")));
+    assert_eq!(limits(&[("SEQGATE_GUARD_SCOPE", "connection")]), None);
+    assert_eq!(
+        refusal("SEQGATE_GUARD_BURST", "5"),
+        "SEQGATE_GUARD_BURST is set: expected SEQGATE_GUARD_RUNS_PER_MINUTE to be set too"
+    );
+    for value in ["0", "-1", "1000001", "many", "1.5"] {
+        let line = refusal("SEQGATE_GUARD_RUNS_PER_MINUTE", value);
+        assert!(
+            line.starts_with(&format!(
+                "SEQGATE_GUARD_RUNS_PER_MINUTE is {value:?}: expected a number from 1"
+            )),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn what_the_run_guard_may_know_is_in_the_memory_promise() {
+    let with = |pairs: &[(&str, &str)]| environment(pairs).unwrap().memory_bound();
+    let off = with(&[]);
+    let on = with(&[("SEQGATE_GUARD_RUNS_PER_MINUTE", "30")]);
+    let wide = with(&[("SEQGATE_GUARD_RUNS_PER_MINUTE", "30"), ("SEQGATE_GUARD_MAX_LIVE_RUNS", "1000")]);
+    // A held request and its decoding for each connection, less what only HTTP takes; and four times as many clients.
+    assert!(on.total() - off.total() > 512 * 3 * 256 * 1024);
+    assert!(wide.total() - on.total() > 4 * 512 * 1000 * 24);
+    assert!(!off.to_string().contains("guard") && on.to_string().contains("what the guard knows of clients"));
 }
 
 #[test]
