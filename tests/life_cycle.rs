@@ -27,10 +27,8 @@ async fn refuses_connections(address: SocketAddr) -> bool {
 async fn drains(seqgate: &Seqgate) {
     eventually("/readyz to fail", async || {
         let (status, body) = seqgate.admin("/readyz").await;
-        if status == 503 {
-            assert!(body.contains("draining"), "{body}");
-        }
-        status == 503
+        // A gateway that is slow is another reason not to be ready.
+        status == 503 && body.contains("draining")
     })
     .await;
 }
