@@ -427,9 +427,19 @@ async fn without_descriptors_live_connections_live_on_and_new_ones_come_in_later
     assert_eq!(status(&head), 502, "{head}");
     // They go, and there is room again.
     drop((first, idle));
-    let mut next = Peer::connect(running.listen).await;
-    next.send("GET /next HTTP/1.1\r\nHost: g\r\n\r\n").await;
-    let mut server = gateway.accept().await;
+    let mut told = 0;
+    let (_next, mut server) = loop {
+        let mut next = Peer::connect(running.listen).await;
+        next.send("GET /next HTTP/1.1\r\nHost: g\r\n\r\n").await;
+        tokio::select! {
+            server = gateway.accept() => break (next, server),
+            // Those who went may not all have been noticed.
+            head = next.head() => assert_eq!(status(&head), 502, "{head}"),
+        }
+        told += 1;
+        assert!(told < 100, "there is no room again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     assert!(server.head().await.starts_with("GET /next "));
     let event = agent("r", 100, 100);
     live.gateway.send(&event).await;
