@@ -74,7 +74,7 @@ fn arrives_as_itself(sent: &HeaderMap, framing: Framing) {
     let hop = if framing == Framing::Upgrade { headers::Hop::Upgrade } else { headers::Hop::Request };
     let mut map = sent.clone();
     headers::end_hop(&mut map, hop);
-    headers::attribute(&mut map, peer, &[]);
+    headers::attribute(&mut map, peer, &[], "http");
     headers::remove_deflate(&mut map);
     let says_who = |name: &HeaderName| {
         let name = name.as_str().replace('_', "-");
