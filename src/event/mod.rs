@@ -155,11 +155,7 @@ impl<'a> Payload<'a> {
 /// Whether `data` is an object whose `phase` says that a run is over.
 pub(crate) fn phase_is_last(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
     let mut last = false;
-    if reader.peek() != Some(b'{') {
-        reader.value()?;
-        return Ok(last);
-    }
-    reader.object(|reader, key| {
+    reader.members(|reader, key| {
         let value = reader.value()?;
         if key.is("phase") {
             last = value.string().is_some_and(|s| s.is("end") || s.is("error"));

@@ -99,11 +99,7 @@ impl<'a> Message<'a> {
 impl<'a> Payload<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let mut found = Self::default();
-        if reader.peek() != Some(b'{') {
-            reader.value()?;
-            return Ok(found);
-        }
-        reader.object(|reader, key| {
+        reader.members(|reader, key| {
             match key.short(&mut [0; "runId".len() + 1]) {
                 b"runId" => found.run = reader.value()?.string(),
                 b"stream" => found.is_lifecycle = is_one_of(reader, &["lifecycle"])?,

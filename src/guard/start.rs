@@ -120,12 +120,7 @@ impl<'a> Request<'a> {
     fn read(text: &'a str) -> Result<Self, Malformed> {
         let mut found = Self::default();
         let mut reader = Reader::new(text.as_bytes())?;
-        if reader.peek() != Some(b'{') {
-            reader.value()?;
-            reader.end()?;
-            return Ok(found);
-        }
-        reader.object(|reader, key| {
+        reader.members(|reader, key| {
             match key.short(&mut [0; "method".len()]) {
                 b"id" => {
                     reader.peek();
@@ -164,11 +159,7 @@ impl<'a> Request<'a> {
 impl<'a> Params<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let mut found = Self::default();
-        if reader.peek() != Some(b'{') {
-            reader.value()?;
-            return Ok(found);
-        }
-        reader.object(|reader, key| {
+        reader.members(|reader, key| {
             let value = reader.value()?.string();
             match key.short(&mut [0; "idempotencyKey".len()]) {
                 b"idempotencyKey" => found.key = value,

@@ -220,6 +220,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The same; any other value is walked over and has no members.
+    pub fn members(&mut self, member: impl FnMut(&mut Self, Str<'a>) -> Result<()>) -> Result<()> {
+        if self.peek() == Some(b'{') { self.object(member) } else { self.value().map(drop) }
+    }
+
     fn key(&mut self) -> Result<Str<'a>> {
         self.peek();
         let key = self.string()?;

@@ -30,13 +30,8 @@ impl<'a> Record<'a> {
     /// Reads a line by its structure; the last of equal keys counts.
     pub(super) fn read(line: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(line)?;
-        if reader.peek() != Some(b'{') {
-            reader.value()?;
-            reader.end()?;
-            return Ok(Self::Neither);
-        }
         let (mut conn, mut dir, mut ms, mut text, mut kind) = (None, None, None, None, None);
-        reader.object(|reader, key| {
+        reader.members(|reader, key| {
             let value = reader.value()?;
             match key.short(&mut [0; LONGEST_KEY]) {
                 b"conn" => conn = value.string(),
