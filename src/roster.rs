@@ -54,6 +54,12 @@ impl Member {
         self.events[verdict as usize].load(Relaxed)
     }
 
+    /// Events so far that were judged and are no repeats.
+    #[must_use]
+    pub fn forwarded(&self) -> u64 {
+        Verdict::ALL.iter().filter(|verdict| !verdict.drops()).map(|verdict| self.events(*verdict)).sum()
+    }
+
     /// Messages so far that passed without a verdict.
     #[must_use]
     pub fn unjudged(&self) -> u64 {

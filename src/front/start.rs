@@ -13,7 +13,6 @@ use crate::guard::over::Over;
 use crate::guard::start::Start;
 use crate::guard::{Admitted, Client, Guard, Refusal};
 use crate::metrics::Rejection;
-use crate::sieve::Mode;
 
 /// The gateway's paths that start a run.
 const PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/responses"];
@@ -58,25 +57,14 @@ pub(super) fn admit(
     // Numbers of connections are never hashes of requests, and on a connection one request follows the other.
     let request = guest.number;
     let start = Start { id: None, request: Some(request), key: None, certain: true };
+    let outcome = guard.admit(client, &start, front.relay.now());
     let mut tally = Tally::default();
-    let observes = front.relay.rules.mode == Mode::Observe;
-    let result = match guard.admit(client, &start, front.relay.now()) {
-        Ok(Admitted::New) => {
-            tally.admitted = 1;
-            Ok(Some(Run { guard, client, request }))
-        }
-        Ok(Admitted::Repeated) => Ok(None),
-        Err(refusal) if observes => {
-            tally.would_refuse[refusal.reason() as usize] = 1;
-            Ok(None)
-        }
-        Err(refusal) => {
-            tally.refused[refusal.reason() as usize] = 1;
-            Err(too_many(refusal))
-        }
-    };
+    let refusal = tally.count(outcome, front.relay.rules.mode);
     front.relay.metrics.guarded(&tally);
-    result
+    match refusal {
+        Some(refusal) => Err(too_many(refusal)),
+        None => Ok((outcome == Ok(Admitted::New)).then(|| Run { guard, client, request })),
+    }
 }
 
 /// Whether the gateway may take a path for one that starts a run. It resolves `.` and `..`, `%2e` like a dot and `\` like

@@ -42,6 +42,21 @@ pub struct Tally {
     pub deceits: u32,
 }
 
+impl Tally {
+    /// Counts what became of a start; the refusal, if it is to be refused.
+    pub fn count(&mut self, outcome: Result<Admitted, Refusal>, mode: Mode) -> Option<Refusal> {
+        let refusal = outcome.err().filter(|_| mode == Mode::Enforce);
+        let counter = match outcome {
+            Ok(Admitted::New) => &mut self.admitted,
+            Ok(Admitted::Repeated) => &mut self.repeated,
+            Err(refusal) if mode == Mode::Observe => &mut self.would_refuse[refusal.reason() as usize],
+            Err(refusal) => &mut self.refused[refusal.reason() as usize],
+        };
+        *counter += 1;
+        refusal
+    }
+}
+
 #[derive(Debug)]
 enum State {
     /// The window starts at a frame.
@@ -294,23 +309,8 @@ impl Gate {
             self.tally.unanswered += u32::from(leaves_out);
             return leaves_out;
         }
-        let refusal = match self.guard.admit(self.client, start, now) {
-            Ok(Admitted::New) => {
-                self.tally.admitted += 1;
-                return false;
-            }
-            Ok(Admitted::Repeated) => {
-                self.tally.repeated += 1;
-                return false;
-            }
-            Err(refusal) => refusal,
-        };
-        let reason = refusal.reason() as usize;
-        if self.mode == Mode::Observe {
-            self.tally.would_refuse[reason] += 1;
-            return false;
-        }
-        self.tally.refused[reason] += 1;
+        let outcome = self.guard.admit(self.client, start, now);
+        let Some(refusal) = self.tally.count(outcome, self.mode) else { return false };
         self.answer(start, refusal);
         true
     }

@@ -117,7 +117,6 @@ impl Drop for Record {
         }
         let judged = self.protocol == Protocol::Judged;
         let events = |verdict| judged.then(|| member.events(verdict));
-        let passed = || Verdict::ALL.iter().filter(|v| !v.drops()).map(|v| member.events(*v)).sum::<u64>();
         tracing::info!(
             client = %self.caller.client,
             kind = self.kind.name(),
@@ -126,7 +125,7 @@ impl Drop for Record {
             code = ending.filter(|_| self.protocol != Protocol::Opaque).map(|(_, code)| code),
             bytes_to_client = self.ending.bytes(Direction::ToClient),
             bytes_to_gateway = self.ending.bytes(Direction::ToGateway),
-            forwarded = judged.then(passed),
+            forwarded = judged.then(|| member.forwarded()),
             duplicate = events(Verdict::Duplicate),
             out_of_order = events(Verdict::OutOfOrder),
             unjudged = judged.then(|| member.unjudged()),

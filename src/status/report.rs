@@ -42,12 +42,11 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn of(member: &Member) -> Self {
-        let passed = Verdict::ALL.iter().filter(|verdict| !verdict.drops());
         Self {
             kind: Kind::of(member.judged).name(),
             age: member.since.elapsed(),
             runs: member.runs.load(Relaxed),
-            forwarded: passed.map(|verdict| member.events(*verdict)).sum(),
+            forwarded: member.forwarded(),
             duplicate: member.events(Verdict::Duplicate),
             out_of_order: member.events(Verdict::OutOfOrder),
             unjudged: member.unjudged(),
