@@ -12,6 +12,7 @@ use seqgate::wire::MAX_HEAD;
 use super::frames::{
     BINARY, CLOSE, CONTINUATION, FIN, Form, Frame, PING, PONG, RSV1, TEXT, first_frame, frame_as,
 };
+use super::pump::chunks;
 use super::requests::message;
 
 pub(crate) const CONNECTION: u64 = 5;
@@ -153,13 +154,7 @@ impl Turnstile {
 
     /// All these bytes in chunks of these sizes, over and over; no sizes: in one chunk.
     pub(crate) fn feed_in(&mut self, bytes: &[u8], sizes: &[usize]) {
-        let mut sizes = sizes.iter().cycle();
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let size = sizes.next().map_or(rest.len(), |size| (*size).clamp(1, rest.len()));
-            self.feed(&rest[..size]);
-            rest = &rest[size..];
-        }
+        chunks(bytes, sizes).for_each(|chunk| self.feed(chunk));
     }
 
     /// What is held has waited long enough.

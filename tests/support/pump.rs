@@ -93,13 +93,7 @@ impl Pump {
 
     /// All these bytes in chunks of these sizes, over and over.
     pub(crate) fn feed_in(&mut self, bytes: &[u8], sizes: &[usize]) {
-        let mut sizes = sizes.iter().cycle();
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let size = sizes.next().map_or(rest.len(), |size| (*size).clamp(1, rest.len()));
-            self.feed(&rest[..size]);
-            rest = &rest[size..];
-        }
+        chunks(bytes, sizes).for_each(|chunk| self.feed(chunk));
     }
 
     /// The stream ends: what is held goes out.
@@ -114,6 +108,18 @@ impl Pump {
     pub(crate) fn unjudged(&self, reason: Unjudged) -> u32 {
         self.tally.unjudged[reason as usize]
     }
+}
+
+/// Bytes in chunks of these sizes, over and over; no sizes: in one chunk.
+pub(crate) fn chunks<'a>(bytes: &'a [u8], sizes: &[usize]) -> impl Iterator<Item = &'a [u8]> {
+    let mut sizes = sizes.iter().cycle();
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let size = sizes.next().map_or(rest.len(), |size| (*size).clamp(1, rest.len().max(1)));
+        let chunk;
+        (chunk, rest) = rest.split_at_checked(size)?;
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }
 
 /// A whole stream through a new sieve in chunks of these sizes; no sizes: in one chunk.
