@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::app::{App, StartError};
 use crate::config::{self, BadSetting, Config, Values};
 use crate::replay::{self, Error};
-use crate::{demo, healthcheck, telemetry};
+use crate::{demo, healthcheck, relay, supervisor, telemetry};
 
 /// The demo's proof did not hold, or the demo broke.
 const DEMO_FAILED: u8 = 1;
@@ -27,6 +27,9 @@ const OS_ERROR: u8 = 71;
 const IO_ERROR: u8 = 74;
 /// A second signal ended the drain (as a shell says of SIGINT).
 const INTERRUPTED: i32 = 130;
+
+/// Beyond the drain, until the process has ended on a machine that is busy.
+const SPARE: Duration = Duration::from_secs(5);
 
 /// What to do.
 pub enum Command {
@@ -191,12 +194,17 @@ fn run(config: Config) -> ExitCode {
             listen = %addresses.listen,
             admin = %addresses.admin,
             upstream = %config.upstream,
-            mode = ?config.mode,
+            mode = %config.mode,
             version = env!("CARGO_PKG_VERSION"),
             "seqgate is up"
         );
         tracing::info!("memory: {bound}");
-        app.run(first_signal(signals)).await;
+        supervisor::ready();
+        let told_to_stop = async {
+            first_signal(signals).await;
+            supervisor::stopping(config.drain_timeout + relay::CLOSING + SPARE);
+        };
+        app.run(told_to_stop).await;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -8,7 +8,7 @@
 //! 1. Observing: [`roster`], [`metrics`], [`journal`], [`telemetry`], [`drain`].
 //! 2. The data path: [`credentials`], [`socket`], [`relay`].
 //! 3. Doors: [`upstream`], [`front`], [`status`], [`admin`].
-//! 4. Assembly: [`config`], [`app`], [`healthcheck`], [`demo`], [`replay`], [`cli`].
+//! 4. Assembly: [`config`], [`app`], [`supervisor`], [`healthcheck`], [`demo`], [`replay`], [`cli`].
 
 pub mod admin;
 pub mod app;
@@ -33,6 +33,7 @@ pub mod sieve;
 pub mod socket;
 pub mod stamp;
 pub mod status;
+pub mod supervisor;
 pub mod telemetry;
 pub mod upstream;
 pub mod wire;

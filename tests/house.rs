@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The map of `src/lib.rs`, lowest layer first.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 27] = [
     "wire",
     "json",
     "event",
@@ -30,6 +30,7 @@ const ORDER: [&str; 26] = [
     "admin",
     "config",
     "app",
+    "supervisor",
     "healthcheck",
     "demo",
     "replay",

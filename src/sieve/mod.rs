@@ -10,6 +10,7 @@ mod numbering;
 mod reading;
 mod tally;
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -32,6 +33,16 @@ pub enum Mode {
     Enforce,
     /// Forward every byte as it came, count what would have been left out.
     Observe,
+}
+
+/// As the setting names it.
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        })
+    }
 }
 
 /// What all sieves of a process share.
