@@ -40,6 +40,7 @@ fn zeros() -> Vec<String> {
         "run_table_bytes",
         "runs_evicted_then_seen_total",
         "clients",
+        "tls_certificate_stale",
         "draining",
         "runs_started_total",
         "runs_restarted_total",

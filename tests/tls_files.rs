@@ -167,6 +167,9 @@ async fn a_renewed_certificate_is_for_new_connections_and_a_broken_one_for_none(
     assert_eq!(shown(&running).await, second.der);
     let complaints = running.logged().matches("the certificate stays as it was").count();
     assert_eq!(complaints, 2, "{}", running.logged());
+    assert_eq!(running.metric("seqgate_tls_certificate_stale").await, 1.0);
+    let status = async || net::page(running.admin, "/api/status").await.1;
+    assert!(status().await.contains("The certificate for clients can't be renewed."));
 
     // Kubernetes turns a link.
     fs::remove_file(&cert).unwrap();
@@ -174,6 +177,8 @@ async fn a_renewed_certificate_is_for_new_connections_and_a_broken_one_for_none(
     std::os::unix::fs::symlink(&first.key, &key).unwrap();
     reloads(&running, "done", 2.0).await;
     assert_eq!(shown(&running).await, first.der);
+    assert_eq!(running.metric("seqgate_tls_certificate_stale").await, 0.0);
+    assert!(status().await.contains("All is well."));
     before.client.send("still here").await;
     before.gateway.expect(b"still here").await;
 }

@@ -60,6 +60,7 @@ pub struct Metrics {
     rejected: Vec<IntCounter>,
     refused: Vec<IntCounter>,
     reloads: Vec<IntCounter>,
+    certificate_stale: IntGauge,
     clients: IntGauge,
     draining: IntGauge,
     closes: Vec<Vec<IntCounter>>,
@@ -181,6 +182,10 @@ impl Metrics {
                 "tls_reloads_total",
                 "Changes of the listener's certificate, by whether it could be used.",
                 "result",
+            )?,
+            certificate_stale: make.gauge(
+                "tls_certificate_stale",
+                "1 while the listener's certificate has changed and can't be used, so that the one before is shown.",
             )?,
             clients: make.gauge("clients", "Client connections of all kinds that are open now.")?,
             draining: make.gauge("draining", "1 from the signal to stop on, otherwise 0.")?,
@@ -306,6 +311,7 @@ impl Metrics {
             returned: self.returned.get(),
             forbidden: self.refused[Refused::Forbidden.index()].get(),
             turned_away: self.rejected[Rejection::Limit.index()].get(),
+            certificate_stale: self.certificate_stale.get() == 1,
             clients: self.clients.get().unsigned_abs(),
             runs: runs as u64,
             largest: largest as u64,
@@ -337,6 +343,7 @@ impl Metrics {
 
     /// The listener's certificate has changed.
     pub fn reloaded(&self, result: Reload) {
+        self.certificate_stale.set(i64::from(result == Reload::Failed));
         self.reloads[result.index()].inc();
     }
 
@@ -391,6 +398,7 @@ pub struct Totals {
     pub forbidden: u64,
     /// Clients for which there was no room.
     pub turned_away: u64,
+    pub certificate_stale: bool,
     pub clients: u64,
     pub runs: u64,
     /// Runs of the connection that tracks most.

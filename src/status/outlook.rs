@@ -72,6 +72,14 @@ impl Report<'_> {
                  gateway's gateway.trustedProxies."
                     .to_owned(),
             )
+        } else if self.now.certificate_stale {
+            (
+                Level::Attention,
+                "The certificate for clients can't be renewed.",
+                "New connections are shown the one before, even when it has expired. The log says what is wrong with \
+                 SEQGATE_TLS_CERT or SEQGATE_TLS_KEY."
+                    .to_owned(),
+            )
         } else if recently(|t| t.returned) > 0 {
             (
                 Level::Attention,

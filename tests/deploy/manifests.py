@@ -54,16 +54,17 @@ def sidecar(container):
 
 def example(documents):
     by_kind = {document["kind"]: document for document in documents}
-    assert by_kind["Service"]["spec"]["ports"][0]["targetPort"] == "seqgate"
     pod = by_kind["StatefulSet"]["spec"]["template"]
     native = [c for c in pod["spec"]["initContainers"] if c.get("restartPolicy") == "Always"]
     assert [c["name"] for c in native] == ["seqgate"]
     sidecar(native[0])
-    ports = {port["name"] for port in native[0]["ports"]}
+    ports = {port["name"]: port["containerPort"] for port in native[0]["ports"]}
+    # By number: Services before Kubernetes 1.32 and some network policies do not find the names of a native sidecar.
+    assert by_kind["Service"]["spec"]["ports"][0]["targetPort"] == ports["seqgate"]
     endpoints = by_kind["PodMonitor"]["spec"]["podMetricsEndpoints"]
-    assert {endpoint["port"] for endpoint in endpoints} <= ports
+    assert {endpoint["port"] for endpoint in endpoints} <= ports.keys()
     rules = by_kind["NetworkPolicy"]["spec"]["ingress"]
-    assert {port["port"] for rule in rules for port in rule["ports"]} == ports
+    assert {port["port"] for rule in rules for port in rule["ports"]} == set(ports.values())
     for kind in ("PodMonitor", "NetworkPolicy"):
         spec = by_kind[kind]["spec"]
         labels = (spec.get("selector") or spec["podSelector"])["matchLabels"]

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
-import { eventually } from '../gateway/lib/house.mjs';
+import { Child, eventually } from '../gateway/lib/house.mjs';
 import { startDemo } from './demo.mjs';
 
 const { chromium } = await import(process.env.PLAYWRIGHT);
@@ -38,6 +38,8 @@ async function open(options) {
   await page.goto(address);
   return { page, context, complaints, hosts };
 }
+
+const tooWide = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
 
 const number = async (page, tile) => {
   const text = await page.locator('#tiles > div', { hasText: tile }).locator('strong').textContent();
@@ -77,8 +79,7 @@ for (const width of [360, 768, 1280]) {
       const passed = await number(page, 'Events passed');
       await eventually('more events', async () => (await number(page, 'Events passed')) > passed);
       await eventually('drops', async () => (await page.locator('#drops-table tbody tr').count()) === 16);
-      const tooWide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      assert.ok(tooWide <= 0, `${tooWide} px stick out`);
+      assert.ok(await tooWide(page) <= 0, `${await tooWide(page)} px stick out`);
       assert.deepEqual(await page.evaluate(paleTexts), []);
       const dark = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
       assert.equal(dark === 'rgb(20, 23, 26)', colorScheme === 'dark', dark);
@@ -148,6 +149,23 @@ test('without a script it is a snapshot with all the numbers', async () => {
   assert.ok(!(await page.locator('#pause').isVisible()));
   assert.deepEqual(complaints, []);
   await context.close();
+});
+
+test('the longest limits of the run guard and a gateway that is away fit into 360 px', async () => {
+  const flags = ['--upstream=http://127.0.0.1:1', '--listen=127.0.0.1:0', '--admin-listen=127.0.0.1:0', '--log-format=json'];
+  const limits = ['--guard-runs-per-minute=1000000', '--guard-max-live-runs=10000', '--guard-max-run-id=65536'];
+  const seqgate = new Child('guarded', process.env.TEST_SEQGATE, [...flags, ...limits]);
+  try {
+    const admin = await eventually('the address', () => /"admin":"([^"]+)"/.exec(seqgate.output())?.[1]);
+    const page = await browser.newPage({ viewport: { width: 360, height: 800 } });
+    await page.goto(`http://${admin}/`);
+    assert.ok(await page.getByText('1,000,000 a minute').isVisible());
+    assert.ok(await page.getByText('The gateway does not accept connections.').isVisible());
+    assert.ok(await tooWide(page) <= 0, `${await tooWide(page)} px stick out`);
+    await page.close();
+  } finally {
+    await seqgate.stop();
+  }
 });
 
 test('a picture for the README', { skip: !process.env.TEST_SCREENSHOT }, async () => {
