@@ -313,6 +313,32 @@ async fn over_http_it_is_429_with_the_time_to_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_model_was_refused_counts() {
+    const JSON: &str = "Content-Type: application/json; charset=utf-8\r\n";
+    let post = "POST /v1/responses HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\n{}";
+    for (answer, counts) in [
+        (format!("400 Bad Request\r\n{JSON}"), true),
+        (format!("404 Not Found\r\n{JSON}"), true),
+        (format!("429 Too Many Requests\r\n{JSON}"), true),
+        (format!("429 Too Many Requests\r\n{JSON}Retry-After: 9\r\n"), false),
+        (format!("401 Unauthorized\r\n{JSON}"), false),
+        ("400 Bad Request\r\nContent-Type: text/plain\r\n".to_owned(), false),
+    ] {
+        let (gateway, seqgate) = house(&[SLOW[0], ("guard-burst", "1")]).await;
+        let mut client = seqgate.connect().await;
+        let (mut server, _) = ask(&mut client, &gateway, post).await;
+        server.send(format!("HTTP/1.1 {answer}Content-Length: 2\r\n\r\n{{}}")).await;
+        client.until(b"{}").await;
+        let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
+        if counts {
+            assert_eq!(is_refused(&mut relayed, "1", "a").await["code"], "UNAVAILABLE", "{answer}");
+        } else {
+            passes(&mut relayed, &start("1", "a")).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_starts_is_answered_one_by_one_in_bounded_memory() {
     const FLOOD: usize = 100_000;
     let gateway = Gateway::bind().await;

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
 use hyper::http::request::Parts;
-use hyper::{Method, StatusCode};
+use hyper::{Method, Response, StatusCode};
 
 use super::answer::Own;
 use super::{Front, Guest};
@@ -29,9 +30,11 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// The gateway has answered that it started nothing: whoever it does not let in spends nothing of an address.
-    pub(super) fn give_back(&self) {
-        self.guard.give_back(self.client);
+    /// The gateway has begun to answer: whoever it does not let in spends nothing of an address.
+    pub(super) fn answered<B>(&self, response: &Response<B>) {
+        if started_nothing(response) {
+            self.guard.give_back(self.client);
+        }
     }
 }
 
@@ -73,6 +76,19 @@ fn may_start(path: &str) -> bool {
     let odd = ["//", "/.", "\\"].iter().any(|part| path.contains(part))
         || path.as_bytes().windows(3).any(|part| part.eq_ignore_ascii_case(b"%2e"));
     odd || path.starts_with(SCOPED) || PATHS.contains(&path.trim_end_matches('/')) || path.starts_with(HOOKS)
+}
+
+/// Whether the gateway has answered that it let nobody in, or that it does not serve this. Other errors of the client say
+/// no such thing: newer gateways (2026.9.6) pass on the status with which a run's model was refused, in JSON.
+fn started_nothing<B>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    let is_json =
+        headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    match response.status() {
+        StatusCode::UNAUTHORIZED => true,
+        StatusCode::TOO_MANY_REQUESTS => headers.contains_key(RETRY_AFTER) || !is_json,
+        status => status.is_client_error() && !is_json,
+    }
 }
 
 fn too_many(refusal: Refusal) -> Own {
