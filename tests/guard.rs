@@ -288,6 +288,7 @@ async fn over_http_it_is_429_with_the_time_to_wait() {
     for path in [
         "/v1/chat/completions",
         "/v1/responses?x=1",
+        "/tools/invoke",
         "/hooks/agent",
         "/x/../v1/responses",
         "/__openclaw__/cap/x/v1/responses",
@@ -309,7 +310,7 @@ async fn over_http_it_is_429_with_the_time_to_wait() {
     client.until(b"ok").await;
     let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     assert_eq!(is_refused(&mut relayed, "1", "a").await["code"], "UNAVAILABLE");
-    assert_eq!(seqgate.metric(r#"seqgate_guard_refused_total{reason="rate"}"#).await, 6.0);
+    assert_eq!(seqgate.metric(r#"seqgate_guard_refused_total{reason="rate"}"#).await, 7.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

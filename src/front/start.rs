@@ -15,8 +15,9 @@ use crate::guard::start::Start;
 use crate::guard::{Admitted, Client, Guard, Refusal};
 use crate::metrics::Rejection;
 
-/// The gateway's paths that start a run.
-const PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/responses"];
+/// The gateway's paths that start a run. Which tool is called stands in the body: `sessions_spawn` and `sessions_send`,
+/// which old gateways (2026.1.30) serve to everybody, start runs.
+const PATHS: [&str; 3] = ["/v1/chat/completions", "/v1/responses", "/tools/invoke"];
 /// And all below this one.
 const HOOKS: &str = "/hooks/";
 /// Behind this and one name more, newer gateways (2026.9.6) serve any of their paths.
@@ -118,6 +119,7 @@ mod tests {
             "/v1/chat/completions",
             "/v1/chat/completions/",
             "/v1/responses",
+            "/tools/invoke",
             "/hooks/agent",
             "/hooks/a/b",
             "/x/../v1/responses",
