@@ -317,7 +317,7 @@ impl Skim {
                 Gist::Other(Watch::Everything)
             }
             (Some(Kind::Keyed(method)), _) => Gist::Start(start(self.run_key(method, secret))),
-            (Some(Kind::Event | Kind::Session | Kind::Unkeyed), _) => Gist::Start(start(None)),
+            (Some(Kind::Event | Kind::Session | Kind::Unkeyed | Kind::Wake), _) => Gist::Start(start(None)),
         }
     }
 
