@@ -288,6 +288,7 @@ async fn over_http_it_is_429_with_the_time_to_wait() {
     for path in [
         "/v1/chat/completions",
         "/v1/responses?x=1",
+        "/tools/invoke",
         "/hooks/agent",
         "/x/../v1/responses",
         "/__openclaw__/cap/x/v1/responses",
@@ -309,7 +310,33 @@ async fn over_http_it_is_429_with_the_time_to_wait() {
     client.until(b"ok").await;
     let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     assert_eq!(is_refused(&mut relayed, "1", "a").await["code"], "UNAVAILABLE");
-    assert_eq!(seqgate.metric(r#"seqgate_guard_refused_total{reason="rate"}"#).await, 6.0);
+    assert_eq!(seqgate.metric(r#"seqgate_guard_refused_total{reason="rate"}"#).await, 7.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_model_was_refused_counts() {
+    const JSON: &str = "Content-Type: application/json; charset=utf-8\r\n";
+    let post = "POST /v1/responses HTTP/1.1\r\nHost: g\r\nContent-Length: 2\r\n\r\n{}";
+    for (answer, counts) in [
+        (format!("400 Bad Request\r\n{JSON}"), true),
+        (format!("404 Not Found\r\n{JSON}"), true),
+        (format!("429 Too Many Requests\r\n{JSON}"), true),
+        (format!("429 Too Many Requests\r\n{JSON}Retry-After: 9\r\n"), false),
+        (format!("401 Unauthorized\r\n{JSON}"), false),
+        ("400 Bad Request\r\nContent-Type: text/plain\r\n".to_owned(), false),
+    ] {
+        let (gateway, seqgate) = house(&[SLOW[0], ("guard-burst", "1")]).await;
+        let mut client = seqgate.connect().await;
+        let (mut server, _) = ask(&mut client, &gateway, post).await;
+        server.send(format!("HTTP/1.1 {answer}Content-Length: 2\r\n\r\n{{}}")).await;
+        client.until(b"{}").await;
+        let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
+        if counts {
+            assert_eq!(is_refused(&mut relayed, "1", "a").await["code"], "UNAVAILABLE", "{answer}");
+        } else {
+            passes(&mut relayed, &start("1", "a")).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

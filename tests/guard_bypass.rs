@@ -215,6 +215,45 @@ fn giving_up_on_a_message_is_no_way_around() {
     }
 }
 
+#[test]
+fn what_begins_before_the_welcome_is_no_start_behind_it() {
+    let late = r#"{"params":{"idempotencyKey":"k"},"type":"req","id":"1","method":"chat.send"}"#;
+    let event = r#"{"id":"1","method":"node.event","params":{"event":"agent.request"}}"#;
+    let disguised = r#"{"id":"1","m\u0065thod":"chat.send","params":{"idempotencyKey":"k"}}"#;
+    let twice = r#"{"id":"1","x":"","method":"health","method":"agent"}"#;
+    let odd = r#"{"id":"1","method":7,"method":"agent"}"#;
+    for text in [late, event, disguised, twice, odd] {
+        for at in 1..text.len() {
+            let frames = cut(TEXT, text, &[at]);
+            let mut pump = Turnstile::new(&guard(rate(1, 1)), Mode::Enforce, LIMIT);
+            pump.gate = pump.gate.before_hello();
+            // The ping lets the message be given up before it is whole.
+            pump.feed(&[&frames[0][..], &masked(FIN | PING, "?")].concat());
+            pump.give_up();
+            pump.gate.greet();
+            pump.feed(&frames[1]);
+            let admitted = pump.tally.admitted;
+            assert!(admitted == 1 || starts_nothing(&pump), "{text} {at}");
+        }
+    }
+}
+
+#[test]
+fn what_begins_before_the_welcome_and_starts_nothing_goes_on() {
+    let text = r#"{"type":"req","id":"1","params":{"client":{"id":"agent"}},"method":"connect"}"#;
+    for at in 1..text.len() {
+        let frames = cut(TEXT, text, &[at]).join(&masked(FIN | PING, "?")[..]);
+        let mut pump = Turnstile::new(&guard(rate(1, 1)), Mode::Enforce, LIMIT);
+        pump.gate = pump.gate.before_hello();
+        for byte in &frames {
+            pump.feed(&[*byte]);
+            pump.give_up();
+        }
+        assert_eq!(pump.out, frames, "{at}");
+        assert_eq!(pump.tally.admitted, 0);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5000))]
 

@@ -80,10 +80,8 @@ pub(super) async fn forward(
     let mut line = front.connect_http().await?;
     let response = line.sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
     let response = lawful(response, Asked::Answer)?;
-    if let Some(run) = &run
-        && response.status().is_client_error()
-    {
-        run.give_back();
+    if let Some(run) = &run {
+        run.answered(&response);
     }
     Ok(answer(guest, line, Keep::Yes, response, run))
 }

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
 use hyper::http::request::Parts;
-use hyper::{Method, StatusCode};
+use hyper::{Method, Response, StatusCode};
 
 use super::answer::Own;
 use super::{Front, Guest};
@@ -14,8 +15,9 @@ use crate::guard::start::Start;
 use crate::guard::{Admitted, Client, Guard, Refusal};
 use crate::metrics::Rejection;
 
-/// The gateway's paths that start a run.
-const PATHS: [&str; 2] = ["/v1/chat/completions", "/v1/responses"];
+/// The gateway's paths that start a run. Which tool is called stands in the body: `sessions_spawn` and `sessions_send`,
+/// which old gateways (2026.1.30) serve to everybody, start runs.
+const PATHS: [&str; 3] = ["/v1/chat/completions", "/v1/responses", "/tools/invoke"];
 /// And all below this one.
 const HOOKS: &str = "/hooks/";
 /// Behind this and one name more, newer gateways (2026.9.6) serve any of their paths.
@@ -29,9 +31,11 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// The gateway has answered that it started nothing: whoever it does not let in spends nothing of an address.
-    pub(super) fn give_back(&self) {
-        self.guard.give_back(self.client);
+    /// The gateway has begun to answer: whoever it does not let in spends nothing of an address.
+    pub(super) fn answered<B>(&self, response: &Response<B>) {
+        if started_nothing(response) {
+            self.guard.give_back(self.client);
+        }
     }
 }
 
@@ -75,6 +79,19 @@ fn may_start(path: &str) -> bool {
     odd || path.starts_with(SCOPED) || PATHS.contains(&path.trim_end_matches('/')) || path.starts_with(HOOKS)
 }
 
+/// Whether the gateway has answered that it let nobody in, or that it does not serve this. Other errors of the client say
+/// no such thing: newer gateways (2026.9.6) pass on the status with which a run's model was refused, in JSON.
+fn started_nothing<B>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    let is_json =
+        headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    match response.status() {
+        StatusCode::UNAUTHORIZED => true,
+        StatusCode::TOO_MANY_REQUESTS => headers.contains_key(RETRY_AFTER) || !is_json,
+        status => status.is_client_error() && !is_json,
+    }
+}
+
 fn too_many(refusal: Refusal) -> Own {
     let (what, retry_after) = match refusal {
         Refusal::LiveRuns { retry_after } => {
@@ -102,6 +119,7 @@ mod tests {
             "/v1/chat/completions",
             "/v1/chat/completions/",
             "/v1/responses",
+            "/tools/invoke",
             "/hooks/agent",
             "/hooks/a/b",
             "/x/../v1/responses",

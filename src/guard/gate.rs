@@ -143,7 +143,8 @@ impl Gate {
 
     /// The same for a client that the gateway has not welcomed yet: until it has, it starts nothing for it, whatever it
     /// says. So nothing counts, and nobody spends what belongs to an address without having been let in; a start is left
-    /// out nevertheless, for the welcome may be on its way.
+    /// out nevertheless, for the welcome may be on its way; and what does not say yet whether it is one must not turn out
+    /// to be one when the client has been welcomed.
     #[must_use]
     pub fn before_hello(self) -> Self {
         Self { is_greeted: false, ..self }
@@ -292,7 +293,11 @@ impl Gate {
     fn release(&mut self, gist: Gist, now: u64) {
         let (leave_out, watch) = match gist {
             Gist::Other(watch) => (false, watch),
-            Gist::Start(start) => (self.refuses(&start, now), Watch::Everything),
+            Gist::Start(start) => {
+                // It has not been counted.
+                let watch = if self.is_greeted { Watch::Everything } else { Watch::Starting };
+                (self.refuses(&start, now), watch)
+            }
         };
         let watch = if leave_out || self.mode == Mode::Observe { Watch::Nothing } else { watch };
         let skim = Skim::new(self.guard.limits().max_run_id);

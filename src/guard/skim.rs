@@ -24,6 +24,8 @@ pub(super) enum Watch {
     Nothing,
     /// Another `method`.
     Method,
+    /// Another `method`, or one that starts runs.
+    Starting,
     /// Another `method` or `params`, another key or event in these, a key that is too long.
     Everything,
 }
@@ -229,7 +231,11 @@ impl Skim {
             Role::Outer => return self.outer_key(if plain { &bytes } else { b"" }, watch),
             Role::Inner => return self.inner_key(if plain { &bytes } else { b"" }, watch),
             Role::Id => self.id = Some(bytes).filter(|_| !token.overlong),
-            Role::Method => self.method = Some(bytes).filter(|_| plain),
+            Role::Method => {
+                let starts = !plain || kind(Str::unescaped(&bytes)).is_some();
+                self.method = Some(bytes).filter(|_| plain);
+                return watch != Watch::Starting || !starts;
+            }
             Role::Event => self.event = Some(bytes).filter(|_| plain),
             Role::IdempotencyKey => {
                 self.key = Some(if token.overlong { RunId::TooLong } else { RunId::Raw(bytes) });
@@ -311,7 +317,7 @@ impl Skim {
                 Gist::Other(Watch::Everything)
             }
             (Some(Kind::Keyed(method)), _) => Gist::Start(start(self.run_key(method, secret))),
-            (Some(Kind::Event | Kind::Session | Kind::Unkeyed), _) => Gist::Start(start(None)),
+            (Some(Kind::Event | Kind::Session | Kind::Unkeyed | Kind::Wake), _) => Gist::Start(start(None)),
         }
     }
 

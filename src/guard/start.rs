@@ -45,13 +45,15 @@ pub(super) enum Kind {
     Unkeyed,
     /// Under such an id, if there is a first message.
     Session,
+    /// Under such an id, if the session is to be woken.
+    Wake,
     /// The events of nodes, of which two start a run.
     Event,
 }
 
 /// The methods that start runs, of all versions of the gateway: each leads to its agent or its chat. Methods of
 /// plugins are not known.
-const METHODS: [(&str, Kind); 16] = [
+const METHODS: [(&str, Kind); 17] = [
     ("agent", Kind::Keyed(1)),
     ("chat.send", Kind::Keyed(2)),
     ("sessions.send", Kind::Keyed(3)),
@@ -59,6 +61,7 @@ const METHODS: [(&str, Kind); 16] = [
     ("skills.proposals.requestRevision", Kind::Keyed(5)),
     ("node.event", Kind::Event),
     ("sessions.create", Kind::Session),
+    ("system-event", Kind::Wake),
     ("cron.run", Kind::Unkeyed),
     ("wake", Kind::Unkeyed),
     ("progressCard.refresh", Kind::Unkeyed),
@@ -106,6 +109,7 @@ struct Params<'a> {
     key: Option<Str<'a>>,
     event_starts: bool,
     has_message: bool,
+    wakes: bool,
 }
 
 /// A request's id.
@@ -143,6 +147,7 @@ impl<'a> Request<'a> {
             None => false,
             Some(Kind::Keyed(_) | Kind::Unkeyed) => true,
             Some(Kind::Session) => self.params.has_message,
+            Some(Kind::Wake) => self.params.wakes,
             Some(Kind::Event) => self.params.event_starts,
         }
     }
@@ -160,11 +165,13 @@ impl<'a> Params<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let mut found = Self::default();
         reader.members(|reader, key| {
+            let is_true = reader.peek() == Some(b't');
             let value = reader.value()?.string();
             match key.short(&mut [0; "idempotencyKey".len()]) {
                 b"idempotencyKey" => found.key = value,
                 b"event" => found.event_starts = value.is_some_and(event_starts),
                 b"attachments" | b"message" | b"task" => found.has_message = true,
+                b"wake" => found.wakes = is_true,
                 _ => {}
             }
             Ok(())

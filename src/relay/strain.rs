@@ -167,6 +167,9 @@ impl Sift for Heard {
         if let Hearing::Requests(gate, guarded) = &mut self.hearing
             && self.patience.has_ended()
         {
+            if guarded.is_greeted() {
+                gate.greet();
+            }
             gate.give_up(undecided, self.context.now());
             guarded.answer(&gate.take_answers());
         }

@@ -41,6 +41,7 @@ pub(crate) fn meaning(message: &[u8]) -> Meaning {
     let key = string(param("idempotencyKey")).filter(|_| KEYED.contains(&&*method));
     let starts = match &*method {
         "sessions.create" => ["message", "task", "attachments"].iter().any(|key| param(key).is_some()),
+        "system-event" => param("wake") == Some(&Json::Word("true")),
         "node.event" => {
             param("event").is_some_and(|event| event.is("agent.request") || event.is("voice.transcript"))
         }
@@ -127,8 +128,16 @@ fn outer(dice: &mut Dice<'_>, text: &mut Vec<u8>) {
         ("id", n) => string(dice, text, ["a", "b", "", "\u{1f980}"][n % 4]),
         ("params", _) => object(dice, text, inner),
         _ => {
-            let methods =
-                ["agent", "chat.send", "node.event", "sessions.create", "cron.run", "health", "agent.wait"];
+            let methods = [
+                "agent",
+                "chat.send",
+                "node.event",
+                "sessions.create",
+                "system-event",
+                "cron.run",
+                "health",
+                "agent.wait",
+            ];
             let method = dice.of(&methods);
             string(dice, text, method);
         }
@@ -136,11 +145,13 @@ fn outer(dice: &mut Dice<'_>, text: &mut Vec<u8>) {
 }
 
 fn inner(dice: &mut Dice<'_>, text: &mut Vec<u8>) {
-    let key = dice.of(&["idempotencyKey", "event", "message", "idempotencyKey", "event", "task", "method"]);
+    let keys = ["idempotencyKey", "event", "message", "idempotencyKey", "event", "task", "wake", "method"];
+    let key = dice.of(&keys);
     string(dice, text, key);
     text.push(b':');
     match dice.pick(8) {
         0 => anything(dice, text),
+        1..4 if key == "wake" => text.extend(b"true"),
         _ => {
             let value =
                 dice.of(&["k", "agent.request", "voice.transcript", "l", "", "\u{1f980}", "a-longer-key"]);
