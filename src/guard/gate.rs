@@ -372,15 +372,18 @@ impl Gate {
 
     /// For when the undecided bytes in the window have waited long enough: a held message goes on, judged by what there
     /// is of it. One that does not say yet whether it starts a run waits on, for it starts none before it is whole;
-    /// unless a control frame waits behind it, or the guard only observes.
-    pub fn give_up(&mut self, window: &[u8], now: u64) {
-        if let State::Holding { control_waits, .. } = self.state {
-            let gist = self.gist(&window[..window.len().min(self.hold)]);
-            let certain = !matches!(&gist, Gist::Start(start) if !start.certain);
-            if certain || control_waits || self.mode == Mode::Observe {
-                self.release(gist, now);
-            }
+    /// unless a control frame waits behind it, or the guard only observes. Whether there was something to give up.
+    pub fn give_up(&mut self, window: &[u8], now: u64) -> bool {
+        let State::Holding { control_waits, .. } = self.state else {
+            return false;
+        };
+        let gist = self.gist(&window[..window.len().min(self.hold)]);
+        let certain = !matches!(&gist, Gist::Start(start) if !start.certain);
+        let gives_up = certain || control_waits || self.mode == Mode::Observe;
+        if gives_up {
+            self.release(gist, now);
         }
+        gives_up
     }
 
     /// A whole control frame waits behind a message that is held.

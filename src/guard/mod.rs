@@ -103,7 +103,8 @@ impl Client {
 pub enum Admitted {
     /// It counts.
     New,
-    /// The client has sent its key a short time ago: the gateway starts nothing, so it does not count again.
+    /// The client has sent its key a short time ago, so it does not count again: the gateway starts nothing, or at most
+    /// (2026.1.30, as long as it has not answered the first) the same run once more.
     Repeated,
 }
 

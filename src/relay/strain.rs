@@ -30,12 +30,14 @@ struct Patience {
     /// When they have waited long enough.
     end: Option<Instant>,
     control_waits: bool,
+    /// They have, in vain: only more bytes can decide.
+    is_endless: bool,
 }
 
 impl Patience {
     /// Bytes have come: whether there are undecided ones, and a control frame behind them.
     fn settle(&mut self, undecided: bool, control_waits: bool, context: &Context, now: u64) {
-        if !undecided {
+        if !undecided || self.is_endless {
             self.end = None;
         } else if !control_waits {
             self.end = context.instant(now + SILENCE);
@@ -119,6 +121,7 @@ impl Sift for Heard {
     fn tick(&mut self, read: usize) {
         self.context.metrics.bytes(Direction::ToGateway, read as u64);
         self.ending.came(Direction::ToGateway, read);
+        self.patience.is_endless &= read == 0;
         if let Hearing::Requests(..) = self.hearing {
             self.now = self.context.now();
         }
@@ -170,7 +173,7 @@ impl Sift for Heard {
             if guarded.is_greeted() {
                 gate.greet();
             }
-            gate.give_up(undecided, self.context.now());
+            self.patience.is_endless = !gate.give_up(undecided, self.context.now());
             guarded.answer(&gate.take_answers());
         }
     }
