@@ -71,6 +71,25 @@ async fn a_request_body_is_streamed_as_the_client_sends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_chunked_body_passes_with_every_method() {
+    let (gateway, seqgate) = house(&[]).await;
+    for method in ["GET", "HEAD", "OPTIONS", "DELETE", "QUERY"] {
+        for connection in ["", "Connection: Transfer-Encoding\r\n"] {
+            let mut client = seqgate.connect().await;
+            let request =
+                format!("{method} / HTTP/1.1\r\nHost: g\r\n{connection}Transfer-Encoding: chunked\r\n\r\n");
+            let (mut server, head) = ask(&mut client, &gateway, &request).await;
+            assert_eq!(value(&head, "transfer-encoding"), Some("chunked"), "{head}");
+            client.send("3\r\nabc\r\n0\r\n\r\n").await;
+            assert_eq!(server.chunk().await, b"abc");
+            server.expect(b"0\r\n\r\n").await;
+            server.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+            client.head().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bodies_of_25_mib_pass_both_ways() {
     let (gateway, seqgate) = house(&[]).await;
     let body = noise(1, 25 << 20);

@@ -32,17 +32,15 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const UNKNOWN: &str = "unknown";
 
 /// Headers of the connection itself (RFC 9110, section 7.6.1), besides those that `Connection` names.
-const HOP_BY_HOP: [HeaderName; 5] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+///
+/// `Transfer-Encoding` stays: it can only be chunked, which it is again, and of a GET or HEAD without it hyper would send
+/// no body.
+const HOP_BY_HOP: [HeaderName; 4] =
+    [CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), UPGRADE];
 
 /// Headers that `Connection` can't remove, besides those of forwarding: each means something to the gateway
 /// that its absence would change.
-const END_TO_END: [HeaderName; 9] = [
+const END_TO_END: [HeaderName; 10] = [
     AUTHORIZATION,
     CONTENT_LENGTH,
     CONTENT_TYPE,
@@ -52,6 +50,7 @@ const END_TO_END: [HeaderName; 9] = [
     ORIGIN,
     SEC_WEBSOCKET_EXTENSIONS,
     TRAILER,
+    TRANSFER_ENCODING,
 ];
 
 /// Sets the forwarding headers for a request of this peer, which came by this scheme. Returns the client's address, as
@@ -381,7 +380,7 @@ mod tests {
     fn connection_removes_what_it_names_but_nothing_that_the_gateway_decides_by() {
         let mut headers = map(&[
             ("connection", "close, X-Forwarded-For, X_Real_IP, te, authorization"),
-            ("connection", "Host,x-mine, tailscale-user-login, Sec-WebSocket-Key"),
+            ("connection", "Host,x-mine, tailscale-user-login, Sec-WebSocket-Key, transfer-encoding"),
             ("x-forwarded-for", "192.0.2.1"),
             ("x_real_ip", "192.0.2.1"),
             ("tailscale-user-login", "a"),
@@ -400,6 +399,7 @@ mod tests {
             ("sec-websocket-key", "k"),
             ("tailscale-user-login", "a"),
             ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
             ("x-forwarded-for", "192.0.2.1"),
             ("x_real_ip", "192.0.2.1"),
         ]);
