@@ -82,6 +82,27 @@ async fn an_answer_that_breaks_off_is_cut_off_for_the_client_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_an_answer_broke_off_reaches_the_client() {
+    let (gateway, seqgate) = house(&[]).await;
+    for (framing, piece) in
+        [("Transfer-Encoding: chunked", "5\r\nevent\r\n"), ("Content-Length: 1000", "event")]
+    {
+        let answer = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{}", piece.repeat(40));
+        // All of it at once, so that the end is there while hyper still holds what came before.
+        for _ in 0..20 {
+            let mut client = seqgate.connect().await;
+            let (mut server, _) = ask(&mut client, &gateway, "GET / HTTP/1.1\r\nHost: g\r\n\r\n").await;
+            server.send(&answer).await;
+            drop(server);
+            client.head().await;
+            let (rest, _) = client.rest().await;
+            let events = String::from_utf8_lossy(&rest).matches("event").count();
+            assert_eq!(events, 40, "{framing}: {}", String::from_utf8_lossy(&rest));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_reads_nothing_holds_the_gateway_back() {
     let (gateway, seqgate) = house(&[]).await;
     let mut client = Peer::connect_small(seqgate.addresses.listen, 16 * 1024).await;

@@ -11,6 +11,7 @@ use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
 use hyper::{Request, StatusCode};
 use tokio::time::{Sleep, sleep};
 
+use super::doorman::Visit;
 use super::traffic::Traffic;
 use super::{Guest, headers, lock};
 use crate::metrics::Direction;
@@ -111,6 +112,10 @@ impl hyper::body::Body for Outgoing {
 pub(super) struct Relayed {
     body: Incoming,
     traffic: Arc<Traffic>,
+    visit: Arc<Visit>,
+    /// The gateway has broken off. Said when all that it sent before has left, because hyper forgets
+    /// then what waits.
+    broken: Option<hyper::Error>,
     has_ended: bool,
     /// Told at the end whether the body was whole.
     at_end: Option<AtEnd>,
@@ -121,7 +126,8 @@ type AtEnd = Box<dyn FnOnce(bool) + Send>;
 impl Relayed {
     pub(super) fn new(guest: &Guest, body: Incoming, at_end: impl FnOnce(bool) + Send + 'static) -> Self {
         let traffic = Arc::clone(&guest.traffic);
-        Self { body, traffic, has_ended: false, at_end: Some(Box::new(at_end)) }
+        let visit = Arc::clone(&guest.visit);
+        Self { body, traffic, visit, broken: None, has_ended: false, at_end: Some(Box::new(at_end)) }
     }
 }
 
@@ -142,10 +148,19 @@ impl hyper::body::Body for Relayed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.has_ended |= frame.is_none();
-        count(&self.traffic, Direction::ToClient, frame.as_ref());
-        Poll::Ready(frame)
+        let this = &mut *self;
+        if this.broken.is_none() {
+            let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+            this.has_ended |= frame.is_none();
+            count(&this.traffic, Direction::ToClient, frame.as_ref());
+            match frame {
+                Some(Err(error)) => this.broken = Some(error),
+                frame => return Poll::Ready(frame),
+            }
+            this.visit.await_written();
+        }
+        ready!(this.visit.poll_written(cx));
+        Poll::Ready(this.broken.take().map(Err))
     }
 
     fn is_end_stream(&self) -> bool {

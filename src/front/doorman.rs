@@ -35,6 +35,9 @@ pub(super) struct Visit {
     /// Of these, the answers that hyper has been given whole, but may not have written.
     answered: AtomicUsize,
     broken_answer: AtomicBool,
+    /// A broken answer waits until hyper has written what came before.
+    unwritten: AtomicBool,
+    broken_body: AtomicWaker,
     upgrading: AtomicBool,
     refusal: Mutex<Option<(Refusal, Place)>>,
     /// hyper does not read again by itself when an answer has left: a doorman that waits for that has to be
@@ -58,8 +61,22 @@ impl Visit {
         self.answered.fetch_add(1, SeqCst);
     }
 
+    /// hyper may hold something that it was given: see [`Visit::poll_written`].
+    pub(super) fn await_written(&self) {
+        self.unwritten.store(true, SeqCst);
+    }
+
+    /// Resolves when all that hyper was given before [`Visit::await_written`] has been written.
+    pub(super) fn poll_written(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.broken_body.register(cx.waker());
+        if self.unwritten.load(SeqCst) { Poll::Pending } else { Poll::Ready(()) }
+    }
+
     /// All that hyper was given has been written.
     fn flushed(&self) {
+        if self.unwritten.swap(false, SeqCst) {
+            self.broken_body.wake();
+        }
         let left = self.answered.swap(0, SeqCst);
         if left > 0 {
             self.open.fetch_sub(left, SeqCst);
