@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use net::cable::Cable;
 use net::http::ask;
-use net::{Gateway, Peer, Seqgate, assert_same, handshake, house, value};
+use net::{End, Gateway, Peer, Seqgate, assert_same, handshake, house, value};
 use tokio::io::AsyncReadExt;
 
 /// More than all buffers between two peers hold.
@@ -78,6 +78,29 @@ async fn an_answer_that_breaks_off_is_cut_off_for_the_client_too() {
         }
         let (rest, _) = client.rest().await;
         assert_same(&rest, b"", answer);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_never_looks_whole_to_an_http_1_0_client() {
+    let (gateway, seqgate) = house(&[]).await;
+    for (answer, resets) in [
+        ("HTTP/1.1 200 OK\r\n\r\nbegin", true),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n", true),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n", false),
+    ] {
+        let mut client = seqgate.connect().await;
+        let (mut server, _) = ask(&mut client, &gateway, "GET / HTTP/1.0\r\nHost: g\r\n\r\n").await;
+        server.send(answer).await;
+        client.head().await;
+        client.expect(b"begin").await;
+        if resets {
+            server.reset()
+        } else {
+            drop(server)
+        }
+        // Its end is all that says where the answer ends.
+        assert_eq!(client.end().await, End::Reset, "{answer:?}");
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) struct Visit {
     /// Of these, the answers that hyper has been given whole, but may not have written.
     answered: AtomicUsize,
     broken_answer: AtomicBool,
+    ends_with_connection: AtomicBool,
     /// A broken answer waits until hyper has written what came before.
     unwritten: AtomicBool,
     broken_body: AtomicWaker,
@@ -59,6 +60,16 @@ impl Visit {
     pub(super) fn answered(&self, whole: bool) {
         self.broken_answer.fetch_or(!whole, SeqCst);
         self.answered.fetch_add(1, SeqCst);
+    }
+
+    /// Only the connection's end tells the client where its answer ends.
+    pub(super) fn ends_with_connection(&self) {
+        self.ends_with_connection.store(true, SeqCst);
+    }
+
+    /// An answer was broken off, and would look whole if the connection ended as usual.
+    pub(super) fn looks_whole(&self) -> bool {
+        self.broken_answer.load(SeqCst) && self.ends_with_connection.load(SeqCst)
     }
 
     /// hyper may hold something that it was given: see [`Visit::poll_written`].

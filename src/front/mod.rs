@@ -24,9 +24,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
@@ -229,6 +229,8 @@ impl Front {
             self.relay.metrics.reject(answer.rejection);
             guest.traffic.answered(Class::ClientError);
             answer.write(&mut client.stream).await;
+        } else if guest.visit.looks_whole() {
+            client.stream.reset();
         } else {
             answer::linger(&mut client.stream).await;
         }
@@ -285,6 +287,7 @@ impl Front {
 
     async fn request(&self, guest: &Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
         let mut outcome = Outcome { traffic: &guest.traffic, class: Class::Canceled };
+        let is_old = request.version() == Version::HTTP_10;
         let result = match upgrade::asks(self, &request) {
             Some(protocol) => upgrade::upgrade(self, guest, request, protocol).await,
             None => forward::forward(self, guest, request).await,
@@ -294,6 +297,9 @@ impl Front {
             guest.visit.answered(true);
             own.response()
         });
+        if is_old && response.body().size_hint().exact().is_none() {
+            guest.visit.ends_with_connection();
+        }
         outcome.class = class(&response);
         response
     }
