@@ -22,7 +22,7 @@ use crate::status::Status;
 use crate::upstream::Route;
 
 /// Connections at one time; scrapes and probes need a few.
-const CONNECTIONS: usize = 64;
+pub const CONNECTIONS: usize = 64;
 /// Time for a request's head, and for the pause between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may last: who does not read must not keep others out.

@@ -183,6 +183,7 @@ pub fn main(
 fn run(config: Config) -> ExitCode {
     on_runtime(async {
         telemetry::init(config.log, config.log_format)?;
+        allow_descriptors(&config);
         let bound = config.memory_bound();
         let signals = signals()?;
         let app = match App::bind(config.clone()).await {
@@ -207,6 +208,22 @@ fn run(config: Config) -> ExitCode {
         app.run(told_to_stop).await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Raises the soft limit of descriptors, 1024 in most shells, to what the settings can need. That a program asks for more is
+/// what the hard limit is for.
+fn allow_descriptors(config: &Config) {
+    let needed = config.descriptors();
+    let allowed = rlimit::increase_nofile_limit(needed);
+    if allowed.as_ref().is_ok_and(|allowed| *allowed >= needed) {
+        return;
+    }
+    let allowed = allowed.map_or_else(|error| error.to_string(), |allowed| allowed.to_string());
+    tracing::warn!(
+        needed,
+        allowed,
+        "fewer descriptors than SEQGATE_MAX_CONNECTIONS can need: clients may have to wait; see ulimit -Hn"
+    );
 }
 
 fn check_health(admin: SocketAddr) -> ExitCode {

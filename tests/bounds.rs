@@ -394,6 +394,37 @@ fn asks_for(port: u16) -> bool {
     })
 }
 
+/// Both limits of the descriptors that a process may have open: soft and hard.
+fn descriptors_of(process: &str) -> [String; 2] {
+    let limits = std::fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let mut words = line.split_whitespace().map(str::to_owned);
+    [words.next().unwrap(), words.next().unwrap()]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_soft_limit_of_descriptors_is_what_the_settings_need_and_a_lower_hard_one_is_said() {
+    // Two for each connection, 64 clients that are turned away, 64 operators, 32 of its own.
+    const NEEDED: &str = "360";
+    for (limit, allowed, complains) in [
+        ("-Sn 64", [NEEDED, "400"], false),
+        ("-Sn 380", ["380", "400"], false),
+        ("-n 64", ["64", "64"], true),
+    ] {
+        let gateway = Gateway::bind().await;
+        let mut shell = Command::new("sh");
+        let limited = format!("ulimit -n 400 && ulimit {limit} && exec \"$0\" \"$@\"");
+        shell.env_clear().stdin(Stdio::null()).args(["-c", &limited]).arg(program().get_program());
+        let running =
+            Running::start_as(&mut shell, gateway.address, &["--max-connections=100"]).await.unwrap();
+        assert_eq!(descriptors_of(&running.id()), allowed, "ulimit {limit}");
+        // Said before it is up.
+        let log = running.logged();
+        assert_eq!(log.contains("fewer descriptors"), complains, "{log}");
+        assert_eq!(log.contains(NEEDED) && log.contains("SEQGATE_MAX_CONNECTIONS"), complains, "{log}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_descriptors_live_connections_live_on_and_new_ones_come_in_later() {
     const DESCRIPTORS: usize = 40;

@@ -1,14 +1,18 @@
-//! What seqgate can hold in memory at most: the promise printed at start.
+//! What seqgate can hold at most: the memory promised at start, and descriptors.
 
 use std::fmt;
 
 use super::Config;
+use crate::admin;
 use crate::filter::Ledger;
 use crate::front::{HTTP_BOUND, TURNED_AWAY};
 use crate::guard::Guard;
 use crate::relay;
 use crate::sieve::Sieve;
 use crate::socket::SESSION_BOUND;
+
+/// Descriptors of the process itself: listeners, standard streams, the runtime's own, files that are read.
+const OWN_DESCRIPTORS: usize = 32;
 
 /// What memory is made of.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +46,14 @@ impl Config {
             guard,
             turned_away: if self.tls.is_some() { TURNED_AWAY * SESSION_BOUND } else { 0 },
         }
+    }
+
+    /// Descriptors that can be open at one time: a socket for each side of each connection, one for each client that is
+    /// turned away and for each operator.
+    #[must_use]
+    pub fn descriptors(&self) -> u64 {
+        let sockets = 2 * self.max_connections + TURNED_AWAY + admin::CONNECTIONS;
+        (sockets + OWN_DESCRIPTORS) as u64
     }
 
     /// Clients that the run guard knows at one time: more than can be connected, because those that left are not to be
