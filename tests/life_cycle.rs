@@ -385,7 +385,6 @@ fn a_bad_value_is_exit_code_64_and_one_line_that_says_what_would_do() {
         ("UPSTREAM", "ftp://127.0.0.1:1", "https://HOST:PORT"),
         ("UPSTREAM", "127.0.0.1:18789", "http://HOST:PORT"),
         ("UPSTREAM", "http://127.0.0.1:18789/path", "without a path"),
-        ("UPSTREAM", "http://user@127.0.0.1:18789", "http://HOST:PORT"),
         ("UPSTREAM", "http://127.0.0.1:0", "http://HOST:PORT"),
         ("MODE", "Enforce!", "enforce or observe"),
         ("MODE", "", "enforce or observe"),

@@ -125,7 +125,6 @@ fn a_bad_value_is_refused_with_its_name_its_value_and_what_would_be_accepted() {
         ("SEQGATE_UPSTREAM", "ftp://gateway:443"),
         ("SEQGATE_UPSTREAM", "http://gateway"),
         ("SEQGATE_UPSTREAM", "http://gateway:1/path"),
-        ("SEQGATE_UPSTREAM", "http://user@gateway:1"),
         ("SEQGATE_UPSTREAM", "http://gateway:0"),
         ("SEQGATE_UPSTREAM", "http://[::1:2"),
         ("SEQGATE_UPSTREAM", "http://a:b:2"),
@@ -230,6 +229,18 @@ fn seqgate_is_not_put_in_front_of_itself() {
     }
     let line = environment(&[("SEQGATE_ADMIN_LISTEN", "127.0.0.1:18900")]).unwrap_err().to_string();
     assert!(line.contains("SEQGATE_ADMIN_LISTEN"), "{line}");
+}
+
+#[test]
+fn a_password_in_a_url_is_not_repeated() {
+    for (url, shown) in [
+        ("http://user:secret@gateway:18789", "http://***@gateway:18789"),
+        ("user:secret@gateway", "***@gateway"),
+        ("user:secret://@gateway", "***@gateway"),
+    ] {
+        let line = environment(&[("SEQGATE_UPSTREAM", url)]).unwrap_err().to_string();
+        assert!(line.starts_with(&format!("SEQGATE_UPSTREAM is {shown:?}: expected ")), "{line}");
+    }
 }
 
 #[test]

@@ -117,7 +117,19 @@ fn bad(setting: &Setting, value: &str, source: Source) -> BadSetting {
         Source::Flag => format!("--{}", flag_name(setting)),
         _ => format!("{PREFIX}{}", setting.name),
     };
-    BadSetting(format!("{name} is {value:?}: expected {}", setting.accepts))
+    BadSetting(format!("{name} is {:?}: expected {}", without_password(value), setting.accepts))
+}
+
+/// What stands before an `@` in a URL may be a password.
+fn without_password(value: &str) -> String {
+    let Some((before, host)) = value.rsplit_once('@') else {
+        return value.to_owned();
+    };
+    let scheme = before.split_once("://").map(|(scheme, _)| scheme);
+    match scheme.filter(|scheme| scheme.bytes().all(|byte| byte.is_ascii_alphabetic())) {
+        Some(scheme) => format!("{scheme}://***@{host}"),
+        None => format!("***@{host}"),
+    }
 }
 
 /// Kubernetes and Docker links put variables like `SEQGATE_PORT=tcp://10.0.0.1:18900` into every container next
