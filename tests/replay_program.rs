@@ -50,6 +50,19 @@ fn a_capture_is_replayed_with_a_table_and_without_complaints() {
 }
 
 #[test]
+fn where_there_is_no_run_no_size_is_recommended() {
+    for input in ["", "not JSON\n", "{\"type\":\"event\",\"event\":\"tick\"}\n"] {
+        let (code, out, _) = replay(&["-"], input);
+        assert_eq!(code, Some(0), "{out}");
+        assert!(out.contains("\nNo run was found"), "{out}");
+        assert!(!out.contains("enough"), "{out}");
+        let (_, json, _) = replay(&["--json", "-"], input);
+        let summary: serde_json::Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+        assert!(summary["runs_per_connection_recommended"].is_null(), "{json}");
+    }
+}
+
+#[test]
 fn the_example_in_the_readme_is_what_the_program_prints() {
     let root = env!("CARGO_MANIFEST_DIR");
     let recording = format!("{root}/tests/fixtures/repeats.ndjson");

@@ -42,8 +42,8 @@ pub struct Report {
 pub struct Advice {
     /// With fewer runs, some would be forgotten before their last event.
     pub least: u64,
-    /// The same with head-room: twice as many or more, a power of two.
-    pub recommended: u64,
+    /// The same with head-room: twice as many or more, a power of two. None where there was no run to learn from.
+    pub recommended: Option<u64>,
     /// The least may be more than that.
     pub is_rough: bool,
 }
@@ -61,7 +61,8 @@ impl Report {
     #[must_use]
     pub fn advice(&self) -> Advice {
         let Counts { least, is_rough, .. } = self.total();
-        Advice { least, recommended: (2 * least).next_power_of_two().max(SMALLEST), is_rough }
+        let recommended = (least > 0).then(|| (2 * least).next_power_of_two().max(SMALLEST));
+        Advice { least, recommended, is_rough }
     }
 
     /// As one object.
@@ -145,7 +146,12 @@ impl Report {
 
     fn write_size(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.total();
-        let Advice { least, recommended, is_rough } = self.advice();
+        let Advice { least, recommended: Some(recommended), is_rough } = self.advice() else {
+            return writeln!(
+                f,
+                "\nNo run was found, so nothing can be said about SEQGATE_RUNS_PER_CONNECTION."
+            );
+        };
         let [live, ended] = total.evicted;
         writeln!(
             f,
