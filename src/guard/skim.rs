@@ -232,9 +232,9 @@ impl Skim {
             Role::Inner => return self.inner_key(if plain { &bytes } else { b"" }, watch),
             Role::Id => self.id = Some(bytes).filter(|_| !token.overlong),
             Role::Method => {
-                let starts = !plain || kind(Str::unescaped(&bytes)).is_some();
+                let may_pass = watch != Watch::Starting || plain && kind(Str::unescaped(&bytes)).is_none();
                 self.method = Some(bytes).filter(|_| plain);
-                return watch != Watch::Starting || !starts;
+                return may_pass;
             }
             Role::Event => self.event = Some(bytes).filter(|_| plain),
             Role::IdempotencyKey => {

@@ -68,7 +68,17 @@ impl Guarded {
         if self.tunnel { gate.in_tunnel() } else { gate }
     }
 
-    pub(super) fn answer(&self, frames: &[u8]) {
+    /// Lets the gate act, which knows then whether the client has been welcomed; what it answers waits to be sent.
+    pub(super) fn at<T>(&self, gate: &mut Gate, act: impl FnOnce(&mut Gate) -> T) -> T {
+        if self.is_greeted() {
+            gate.greet();
+        }
+        let outcome = act(gate);
+        self.answer(&gate.take_answers());
+        outcome
+    }
+
+    fn answer(&self, frames: &[u8]) {
         if !frames.is_empty()
             && let Some(answers) = &mut *self.answers()
         {
@@ -105,7 +115,7 @@ impl Guarded {
         Poll::Ready(answers)
     }
 
-    pub(super) fn is_greeted(&self) -> bool {
+    fn is_greeted(&self) -> bool {
         self.greeted.load(Relaxed)
     }
 

@@ -134,14 +134,7 @@ impl Sift for Heard {
                 frames.follow(window);
                 Step::Pass(window.len())
             }
-            Hearing::Requests(gate, guarded) => {
-                if guarded.is_greeted() {
-                    gate.greet();
-                }
-                let step = gate.step(window, self.now);
-                guarded.answer(&gate.take_answers());
-                step
-            }
+            Hearing::Requests(gate, guarded) => guarded.at(gate, |gate| gate.step(window, self.now)),
         };
         self.ending.note_close(Initiator::Client, self.close());
         step
@@ -170,11 +163,8 @@ impl Sift for Heard {
         if let Hearing::Requests(gate, guarded) = &mut self.hearing
             && self.patience.has_ended()
         {
-            if guarded.is_greeted() {
-                gate.greet();
-            }
-            self.patience.is_endless = !gate.give_up(undecided, self.context.now());
-            guarded.answer(&gate.take_answers());
+            let now = self.context.now();
+            self.patience.is_endless = !guarded.at(gate, |gate| gate.give_up(undecided, now));
         }
     }
 
