@@ -72,9 +72,9 @@ fn answers_that_nobody_takes_stay_within_their_bound() {
     let guard = guard(rate(1, 1));
     let mut pump = Turnstile::new(&guard, Mode::Enforce, LIMIT);
     pump.feed(&said(chat("0", "first")));
-    let frame = said(chat(&"i".repeat(1000), "k"));
+    let mut frame = said(chat(&"i".repeat(1000), "k"));
     for _ in 0..100 {
-        assert_eq!(pump.gate.step(&frame, 0), seqgate::sieve::Step::Drop(frame.len(), None));
+        assert_eq!(pump.gate.step(&mut frame, 0), seqgate::sieve::Step::Drop(frame.len(), None));
     }
     assert!(pump.gate.is_full());
     let answers = pump.gate.take_answers();

@@ -6,7 +6,7 @@ mod support;
 use proptest::prelude::*;
 use seqgate::guard::Limits;
 use seqgate::sieve::Mode;
-use support::frames::{BINARY, FIN, PING, TEXT};
+use support::frames::{BINARY, FIN, PING, TEXT, texts};
 use support::guard::{Turnstile, chat, cut, guard, health, hear, masked, rate, said, stream};
 use support::requests::{Meaning, meaning};
 
@@ -94,29 +94,122 @@ fn bytes_that_are_not_utf8_hide_nothing() {
 }
 
 #[test]
-fn a_message_that_is_too_large_to_hold_is_judged_by_its_beginning() {
-    let large = chat("1", "k").replace("\"hi\"", &format!("\"{}\"", padding()));
-    let early = format!(
+fn a_message_that_is_too_large_to_hold_is_left_out_if_its_beginning_decides() {
+    let text = format!(
         r#"{{"type":"req","id":"1","method":"chat.send","params":{{"idempotencyKey":"k","message":"{}"}}}}"#,
         padding()
     );
-    let method_late = format!(
-        r#"{{"params":{{"message":"{}","idempotencyKey":"k"}},"method":"chat.send","id":"1"}}"#,
-        padding()
-    );
-    for text in [large, early, method_late] {
-        for cuts in [&[][..], &[1], &[700, 800, 1500]] {
-            let mut pump = spent(LIMIT);
-            let frames = cut(TEXT, &text, cuts);
-            pump.feed(&frames.join(&masked(FIN | PING, "?")[..]));
-            let pings = masked(FIN | PING, "?").repeat(frames.len() - 1);
-            assert_eq!(pump.out, pings, "{:.60}", text);
-            assert_eq!(pump.tally.refused, [1, 0, 0]);
-            // What comes behind it is judged again.
-            pump.feed(&[said(health("2")), said(chat("3", "l"))].concat());
-            assert_eq!(pump.out, [pings, said(health("2"))].concat());
+    for cuts in [&[][..], &[1], &[700, 800, 1500]] {
+        let mut pump = spent(LIMIT);
+        let frames = cut(TEXT, &text, cuts);
+        pump.feed(&frames.join(&masked(FIN | PING, "?")[..]));
+        let pings = masked(FIN | PING, "?").repeat(frames.len() - 1);
+        assert_eq!(pump.out, pings);
+        assert_eq!(pump.tally.refused, [1, 0, 0]);
+        // What comes behind it is judged again.
+        pump.feed(&[said(health("2")), said(chat("3", "l"))].concat());
+        assert_eq!(pump.out, [pings, said(health("2"))].concat());
+    }
+}
+
+/// Requests with the same four members in all 24 orders, and the members of `params` in both.
+fn orders(method: &str, params: [&str; 2]) -> Vec<String> {
+    let mut texts = Vec::new();
+    for params in [params, [params[1], params[0]]] {
+        let members = [
+            r#""type":"req""#.to_owned(),
+            r#""id":"1""#.to_owned(),
+            format!(r#""method":"{method}""#),
+            format!(r#""params":{{{}}}"#, params.join(",")),
+        ];
+        for n in 0..24 {
+            let mut rest: Vec<&str> = members.iter().map(String::as_str).collect();
+            let order = [n / 6, n / 2 % 3, n % 2, 0].map(|place| rest.remove(place));
+            texts.push(format!("{{{}}}", order.join(",")));
         }
     }
+    texts
+}
+
+#[test]
+fn a_large_start_counts_once_and_is_answered_if_refused_in_any_key_order() {
+    let photo = format!(r#""attachments":[{{"content":"{}","method":"health"}}]"#, padding());
+    for key in ["idempotencyKey", r"idempotency\u004bey"] {
+        for method in ["chat.send", r"ch\u0061t\u002esend"] {
+            for text in orders(method, [&photo, &format!(r#""{key}":"k""#)]) {
+                for cuts in [&[][..], &[1], &[700, 800, 2100], &[text.len() - 1]] {
+                    let bytes = cut(BINARY, &text, cuts).concat();
+                    let guard = guard(rate(1, 1));
+                    // Its key is known again; then another client's start is refused.
+                    let mut pump = Turnstile::new(&guard, Mode::Enforce, LIMIT);
+                    pump.feed(&[&bytes[..], &bytes].concat());
+                    assert_eq!(pump.out, [&bytes[..], &bytes].concat(), "{text}");
+                    assert_eq!((pump.tally.admitted, pump.tally.repeated), (1, 1), "{text}");
+
+                    let mut pump = spent(LIMIT);
+                    pump.feed(&[&bytes[..], &said(health("2"))].concat());
+                    assert!(starts_nothing(&pump) && !pump.gate.is_broken(), "{text}");
+                    assert!(pump.out.ends_with(&said(health("2"))), "{text}");
+                    assert_eq!((pump.tally.refused, pump.tally.unanswered), ([1, 0, 0], 0), "{text}");
+                    let answers = texts(&pump.answers);
+                    assert_eq!(answers.len(), 1, "{text}");
+                    assert!(answers[0].starts_with(r#"{"type":"res","id":"1","ok":false,"#), "{answers:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_request_that_starts_nothing_does_not_count_in_any_key_order() {
+    let large = format!(r#""payload":[{{"method":"chat.send","x":"{}"}}]"#, padding());
+    for (method, other) in [
+        ("node.invoke.result", r#""ok":true"#),
+        ("node.event", r#""event":"exec.finished""#),
+        ("sessions.create", r#""label":"message""#),
+        ("system-event", r#""wake":false"#),
+        ("h\\u0065alth", r#""method":"agent""#),
+    ] {
+        for text in orders(method, [&large, other]) {
+            for limit in [LIMIT, 8] {
+                let bytes = cut(BINARY, &text, &[1, 900]).concat();
+                let mut pump = spent(limit);
+                pump.feed(&bytes);
+                assert!(pump.out == bytes, "{text}");
+                assert_eq!(pump.tally, spent(limit).tally, "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn large_starts_without_a_key_count_in_any_key_order() {
+    let large = format!(r#""x":"{}""#, padding());
+    for (method, other) in [
+        ("node.event", r#""event":"agent.request""#),
+        ("sessions.create", r#""task":"hi""#),
+        ("system-event", r#""wake":true"#),
+        ("cron.run", r#""id":"daily""#),
+    ] {
+        for text in orders(method, [&large, other]) {
+            let mut pump = spent(LIMIT);
+            pump.feed(&masked(FIN | BINARY, &text));
+            assert!(starts_nothing(&pump), "{text}");
+            assert_eq!((pump.tally.refused, pump.tally.unanswered), ([1, 0, 0], 0), "{text}");
+        }
+    }
+}
+
+#[test]
+fn of_equal_keys_in_a_large_request_the_last_counts() {
+    let photo = format!(r#""attachments":"{}""#, padding());
+    let params = format!(r#""params":{{{photo},"idempotencyKey":"first","idempotencyKey":"k"}}"#);
+    let text = format!(r#"{{{params},"method":"health","id":"0","method":"chat.send","id":"1"}}"#);
+    let mut pump = spent(LIMIT);
+    pump.feed(&said(&text));
+    assert!(starts_nothing(&pump));
+    assert_eq!(pump.tally.refused, [1, 0, 0]);
+    assert!(texts(&pump.answers)[0].contains(r#""id":"1""#));
 }
 
 #[test]
@@ -167,7 +260,10 @@ fn a_rest_that_contradicts_its_beginning_breaks_the_gate() {
 #[test]
 fn a_message_inside_one_that_is_left_out_does_not_go_on_in_its_place() {
     // The gateway has not seen the message's first frame, and would take the next for one.
-    let large = chat("1", "k").replace("\"hi\"", &format!("\"{}\"", padding()));
+    let large = format!(
+        r#"{{"id":"1","method":"chat.send","params":{{"idempotencyKey":"k","message":"{}"}}}}"#,
+        padding()
+    );
     for inside in [said(chat("2", "l")), said(health("2")), masked(0x83, "reserved")] {
         let mut pump = spent(LIMIT);
         pump.feed(&[&cut(TEXT, &large, &[large.len() - 9])[0][..], &inside, &said(chat("3", "m"))].concat());
@@ -192,7 +288,7 @@ fn a_run_id_cannot_hide_behind_the_limit() {
     for text in [behind, huge, method_late] {
         let mut pump = Turnstile::new(&guard(), Mode::Enforce, LIMIT);
         pump.feed(&said(&text));
-        assert!(hear(&pump.out, |_| true).messages.is_empty(), "{text}");
+        assert!(starts_nothing(&pump), "{text}");
         assert_eq!(pump.tally.deceits + pump.tally.refused[2], 1, "{text}");
     }
 }
@@ -206,11 +302,11 @@ fn giving_up_on_a_message_is_no_way_around() {
             let mut pump = spent(LIMIT);
             pump.feed(&[&frames[0][..], control].concat());
             pump.give_up();
-            assert_eq!(pump.out, if control.is_empty() || pump.gate.control_waits() { b"" } else { control });
+            assert_eq!(pump.out.is_empty(), control.is_empty());
             assert!(!pump.gate.control_waits());
             pump.feed(&frames[1]);
-            assert_eq!(pump.out, control, "{at}");
-            assert_eq!(pump.tally.refused, [1, 0, 0], "{at}");
+            assert!(starts_nothing(&pump), "{at}");
+            assert_eq!((pump.tally.refused, pump.tally.unanswered), ([1, 0, 0], 0), "{at}");
         }
     }
 }

@@ -68,7 +68,7 @@ fn an_upload_of_any_size_takes_no_more_memory_than_was_promised() {
         window.extend(&piece);
         sent += piece.len() as u64;
         while !window.is_empty() {
-            match gate.step(&window, 0) {
+            match gate.step(&mut window, 0) {
                 Step::Pass(n) => {
                     passed += n as u64;
                     window.drain(..n);

@@ -5,8 +5,11 @@
 //! framed. What no server takes for frames passes unread: the gateway ends the connection there. How the stream is cut
 //! into windows changes nothing, except that a held message may be given up in time ([`Gate::give_up`]).
 //!
-//! A message that is larger than the limit is judged by its beginning, and its rest is watched: where it turns out to
-//! say something else, the gate breaks, and the connection has to end.
+//! A message that is larger than the limit is judged by its beginning if that contains all that decides, and its rest is
+//! watched: where it turns out to say something else, the gate breaks, and the connection has to end. If the beginning
+//! does not decide, the message streams, and is judged at the brace that ends it, with the keys in any order. If it is
+//! refused there, spaces take the place of this brace and the bytes after it: what the gateway gets then is not JSON,
+//! and starts nothing.
 
 use std::sync::Arc;
 
@@ -106,13 +109,22 @@ impl Held {
     }
 }
 
-/// A message that was judged by its beginning.
+/// What happens to a message that streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// It passes, watched for this. At [`Watch::End`], it is judged.
+    Pass(Watch),
+    LeaveOut,
+    /// Its bytes become spaces.
+    Blank,
+}
+
+/// A message that is not held.
 struct Streamed {
-    leave_out: bool,
+    course: Course,
     /// Its first frame has begun.
     begun: bool,
     skim: Skim,
-    watch: Watch,
 }
 
 /// The guard of one connection, client to gateway.
@@ -140,7 +152,7 @@ impl Gate {
     /// while it is judged, a held message unmasked and decoded (of one byte that is not UTF-8 become three).
     #[must_use]
     pub fn bytes(inspect_limit: usize, max_run_id: usize) -> usize {
-        let streamed = size_of::<Streamed>() + start::MAX_ID + 2 * 6 * max_run_id + 256;
+        let streamed = size_of::<Streamed>() + start::MAX_ID + 2 * 6 * max_run_id + 1024;
         size_of::<Self>() + 2 * ANSWERS + streamed + 5 * (inspect_limit + MAX_HEAD)
     }
 
@@ -186,15 +198,15 @@ impl Gate {
     }
 
     /// Says what is to be done with the start of the window, which must not be empty and must start where the last step
-    /// ended. `now` is in milliseconds of the clock that all callers of the guard share.
-    pub fn step(&mut self, window: &[u8], now: u64) -> Step {
+    /// ended. Of bytes that pass, some may have become others. `now` is in milliseconds of the clock that all callers of the guard share.
+    pub fn step(&mut self, window: &mut [u8], now: u64) -> Step {
         loop {
             let step = match self.state {
                 State::Opaque => Some(Step::Pass(window.len())),
                 State::Broken => Some(Step::Drop(window.len(), None)),
                 State::Passing(left) => Some(self.pass(window, left)),
                 State::LeavingOut(left) => Some(self.leave_out_frame(window, left)),
-                State::Streaming { left, mask, fin } => self.stream(window, left, mask, fin),
+                State::Streaming { left, mask, fin } => self.stream(window, now, left, mask, fin),
                 State::Boundary => self.begin(window),
                 State::Holding(held) => self.hold(window, now, held),
             };
@@ -236,7 +248,7 @@ impl Gate {
             return None;
         };
         streamed.begun = true;
-        let leave_out = streamed.leave_out;
+        let leave_out = streamed.course == Course::LeaveOut;
         self.enter(head.payload, mask, head.fin);
         Some(if leave_out { Step::Drop(head.len, None) } else { Step::Pass(head.len) })
     }
@@ -319,17 +331,15 @@ impl Gate {
 
     /// Judges a message by what there is of it. It streams from its first byte on, for the window still starts there.
     fn release(&mut self, gist: Gist, now: u64) {
-        let (leave_out, watch) = match gist {
-            Gist::Other(watch) => (false, watch),
-            Gist::Start(start) => {
-                // It has not been counted.
-                let watch = if self.is_greeted { Watch::Everything } else { Watch::Starting };
-                (self.refuses(&start, now), watch)
-            }
+        let course = match gist {
+            Gist::Start(start) if self.refuses(&start, now) => Course::LeaveOut,
+            Gist::Start(_) | Gist::Other(_) if self.mode == Mode::Observe => Course::Pass(Watch::Nothing),
+            Gist::Start(_) => Course::Pass(Watch::Everything),
+            Gist::Other(watch) => Course::Pass(watch),
+            Gist::Unknown => Course::Pass(Watch::End),
         };
-        let watch = if leave_out || self.mode == Mode::Observe { Watch::Nothing } else { watch };
         let skim = Skim::new(self.guard.limits().max_run_id);
-        self.streamed = Some(Box::new(Streamed { leave_out, begun: false, skim, watch }));
+        self.streamed = Some(Box::new(Streamed { course, begun: false, skim }));
         self.state = State::Boundary;
     }
 
@@ -370,32 +380,58 @@ impl Gate {
     }
 
     /// In a frame of the message that streams. `None`: the state has changed, look again.
-    fn stream(&mut self, window: &[u8], left: u64, mut mask: [u8; 4], fin: bool) -> Option<Step> {
+    fn stream(
+        &mut self,
+        window: &mut [u8],
+        now: u64,
+        left: u64,
+        mut mask: [u8; 4],
+        fin: bool,
+    ) -> Option<Step> {
         let n = usize::try_from(left).map_or(window.len(), |left| left.min(window.len()));
-        let Some(streamed) = &mut self.streamed else { return self.blind() };
-        if streamed.watch != Watch::Nothing
-            && let Err(lawful) = streamed.watch(&window[..n], mask)
+        let Some(mut streamed) = self.streamed.take() else { return self.blind() };
+        // From here on, the bytes become spaces if the message is refused.
+        let mut end = 0;
+        if let Course::Pass(watch) = streamed.course
+            && let Err(found) = streamed.watch(&window[..n], mask, watch)
         {
-            self.tally.deceits += 1;
-            self.state = State::Broken;
-            return (lawful > 0).then_some(Step::Pass(lawful));
+            if watch != Watch::End {
+                self.tally.deceits += 1;
+                self.state = State::Broken;
+                return (found > 0).then_some(Step::Pass(found));
+            }
+            end = found;
+            let start = streamed.skim.whole(self.guard.secret(), self.connection);
+            let refused = start.is_some_and(|start| self.refuses(&start, now));
+            streamed.course = if refused { Course::Blank } else { Course::Pass(Watch::Nothing) };
         }
-        let leave_out = streamed.leave_out;
+        let course = streamed.course;
+        if course == Course::Blank {
+            for (i, byte) in window[..n].iter_mut().enumerate().skip(end) {
+                *byte = b' ' ^ mask[i % 4];
+            }
+        }
+        self.streamed = Some(streamed);
         mask.rotate_left(n % 4);
         self.enter(left - n as u64, mask, fin);
-        Some(if leave_out { Step::Drop(n, None) } else { Step::Pass(n) })
+        Some(if course == Course::LeaveOut { Step::Drop(n, None) } else { Step::Pass(n) })
     }
 
     /// What comes now is not frames as any server would read them: it passes, unread. But not in the middle of a message
     /// that is left out: the gateway, which knows nothing of that one, might take it for the next.
     fn blind(&mut self) -> Option<Step> {
-        if self.streamed.as_ref().is_some_and(|streamed| streamed.leave_out) {
+        if self.leaves_out() {
             self.tally.deceits += 1;
             self.state = State::Broken;
         } else {
             self.state = State::Opaque;
         }
         None
+    }
+
+    /// The message that streams is left out.
+    fn leaves_out(&self) -> bool {
+        self.streamed.as_ref().is_some_and(|streamed| streamed.course == Course::LeaveOut)
     }
 
     /// For when the undecided bytes in the window have waited long enough: a held message goes on, judged by what there
@@ -411,7 +447,7 @@ impl Gate {
             return false;
         }
         let gist = self.gist(window, held);
-        let certain = !matches!(&gist, Gist::Start(start) if !start.certain);
+        let certain = !matches!(gist, Gist::Unknown);
         let gives_up = certain || held.control_waits || self.mode == Mode::Observe;
         if gives_up {
             self.release(gist, now);
@@ -450,7 +486,7 @@ impl Gate {
     pub fn at_boundary(&self) -> bool {
         match self.state {
             State::Boundary | State::Holding(_) | State::LeavingOut(_) => true,
-            State::Streaming { .. } => self.streamed.as_ref().is_some_and(|streamed| streamed.leave_out),
+            State::Streaming { .. } => self.leaves_out(),
             State::Passing(_) | State::Opaque | State::Broken => false,
         }
     }
@@ -470,12 +506,15 @@ impl Gate {
 impl Streamed {
     /// Reads on, where the mask's first byte belongs to the first of these. An error: behind so many bytes stands what
     /// was watched for.
-    fn watch(&mut self, masked: &[u8], mask: [u8; 4]) -> Result<(), usize> {
+    fn watch(&mut self, masked: &[u8], mask: [u8; 4], watch: Watch) -> Result<(), usize> {
+        if watch == Watch::Nothing {
+            return Ok(());
+        }
         for (i, piece) in masked.chunks(PIECE).enumerate() {
             let plain = &mut [0; PIECE][..piece.len()];
             plain.copy_from_slice(piece);
             unmask(plain, mask);
-            self.skim.read(plain, self.watch).map_err(|n| i * PIECE + n)?;
+            self.skim.read(plain, watch).map_err(|n| i * PIECE + n)?;
         }
         Ok(())
     }

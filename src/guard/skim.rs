@@ -1,8 +1,8 @@
 //! What a message too large to be held says, read as it streams.
 //!
 //! The law of this file: of text that is JSON, the structure is followed exactly; of other text anything may be said, for
-//! the gateway makes nothing of it. Whoever relies on what was said at the beginning has the rest watched: a key that
-//! comes again, or one in disguise, would change what the gateway understands.
+//! the gateway makes nothing of it. If the beginning decides, the rest is watched: a key that comes again would change
+//! what the gateway understands. If it does not, the message is read up to the brace that ends it.
 
 use std::mem::replace;
 
@@ -24,10 +24,10 @@ pub(super) enum Watch {
     Nothing,
     /// Another `method`.
     Method,
-    /// Another `method`, or one that starts runs.
-    Starting,
     /// Another `method` or `params`, another key or event in these, a key that is too long.
     Everything,
+    /// The byte that ends the message's object.
+    End,
 }
 
 /// What the beginning of a message says.
@@ -35,8 +35,10 @@ pub(super) enum Watch {
 pub(super) enum Gist {
     /// It starts nothing.
     Other(Watch),
-    /// It starts a run, or does not say yet that it does not.
+    /// It starts a run, and all that is needed to admit it is known.
     Start(Start),
+    /// Something that decides may still follow.
+    Unknown,
 }
 
 /// Which string it is.
@@ -50,6 +52,7 @@ enum Role {
     Method,
     Event,
     IdempotencyKey,
+    Wake,
     Other,
 }
 
@@ -77,6 +80,8 @@ pub(super) struct Skim {
     method: Option<Box<[u8]>>,
     event: Option<Box<[u8]>>,
     key: Option<RunId>,
+    has_message: bool,
+    wakes: bool,
 }
 
 /// The beginning of a string, as it stands in the text.
@@ -119,6 +124,8 @@ impl Skim {
             method: None,
             event: None,
             key: None,
+            has_message: false,
+            wakes: false,
         }
     }
 
@@ -127,6 +134,9 @@ impl Skim {
         let mut at = 0;
         while at < bytes.len() {
             let Some(role) = self.string else {
+                if watch == Watch::End && self.depth == 1 && matches!(bytes[at], b'}' | b']') {
+                    return Err(at);
+                }
                 self.structure(bytes[at]);
                 at += 1;
                 continue;
@@ -148,7 +158,6 @@ impl Skim {
             }
             match bytes.get(end) {
                 Some(b'"') if !self.finish(role, watch) => return Err(end),
-                Some(b'\\') if self.is_disguise(role, watch) => return Err(end),
                 Some(b'\\') => {
                     self.token.escaped = true;
                     self.token.push(b'\\', self.most(role));
@@ -164,24 +173,16 @@ impl Skim {
     /// Bytes of a string that are of use.
     fn most(&self, role: Role) -> usize {
         match role {
-            Role::Outer | Role::Inner => LONGEST_KEY,
+            Role::Outer | Role::Inner => LONGEST_KEY * ESCAPE,
             Role::Id => MAX_ID,
-            Role::Method | Role::Event => MAX_METHOD,
+            Role::Method | Role::Event => MAX_METHOD * ESCAPE,
             Role::IdempotencyKey => self.max_run_id.saturating_mul(ESCAPE),
-            Role::Other => 0,
+            Role::Wake | Role::Other => 0,
         }
     }
 
     fn is_too_long(&self, role: Role, watch: Watch) -> bool {
         role == Role::IdempotencyKey && watch == Watch::Everything && self.token.overlong
-    }
-
-    fn is_disguise(&self, role: Role, watch: Watch) -> bool {
-        match role {
-            Role::Outer => watch != Watch::Nothing,
-            Role::Inner => watch == Watch::Everything,
-            _ => false,
-        }
     }
 
     /// A byte outside of strings.
@@ -217,6 +218,10 @@ impl Skim {
             b',' if self.depth == 1 => self.key_next = self.is_object,
             b',' if self.depth == 2 => self.key_next = self.in_params,
             b':' if self.depth <= 2 => self.key_next = false,
+            // Of all values, only `true` begins so.
+            b't' if self.depth == 2 && self.in_params && !self.key_next && self.inner == Role::Wake => {
+                self.wakes = true;
+            }
             _ => {}
         }
     }
@@ -225,22 +230,18 @@ impl Skim {
     fn finish(&mut self, role: Role, watch: Watch) -> bool {
         self.string = None;
         let token = std::mem::take(&mut self.token);
-        let plain = !token.escaped && !token.overlong;
-        let bytes = token.bytes.into_boxed_slice();
         match role {
-            Role::Outer => return self.outer_key(if plain { &bytes } else { b"" }, watch),
-            Role::Inner => return self.inner_key(if plain { &bytes } else { b"" }, watch),
-            Role::Id => self.id = Some(bytes).filter(|_| !token.overlong),
-            Role::Method => {
-                let may_pass = watch != Watch::Starting || plain && kind(Str::unescaped(&bytes)).is_none();
-                self.method = Some(bytes).filter(|_| plain);
-                return may_pass;
-            }
-            Role::Event => self.event = Some(bytes).filter(|_| plain),
+            Role::Outer => return self.outer_key(&token.decoded().unwrap_or_default(), watch),
+            Role::Inner => return self.inner_key(&token.decoded().unwrap_or_default(), watch),
+            Role::Id => self.id = (!token.overlong).then(|| token.bytes.into_boxed_slice()),
+            Role::Method => self.method = token.decoded(),
+            Role::Event => self.event = token.decoded(),
             Role::IdempotencyKey => {
-                self.key = Some(if token.overlong { RunId::TooLong } else { RunId::Raw(bytes) });
+                let raw = token.bytes.into_boxed_slice();
+                self.key = Some(if token.overlong { RunId::TooLong } else { RunId::Raw(raw) });
                 return watch != Watch::Everything || !self.key_is_too_long();
             }
+            Role::Wake => {}
             Role::Other => {}
         }
         true
@@ -258,10 +259,12 @@ impl Skim {
             Role::Id => self.id = None,
             Role::Method => {
                 self.method = None;
-                return !replace(&mut self.seen.method, true) || watch == Watch::Nothing;
+                return !replace(&mut self.seen.method, true)
+                    || !matches!(watch, Watch::Method | Watch::Everything);
             }
             Role::Inner => {
                 (self.event, self.key) = (None, None);
+                (self.has_message, self.wakes) = (false, false);
                 return !replace(&mut self.seen.params, true) || watch != Watch::Everything;
             }
             _ => {}
@@ -282,8 +285,14 @@ impl Skim {
                 self.key = None;
                 &mut self.seen.key
             }
+            b"wake" => {
+                self.inner = Role::Wake;
+                self.wakes = false;
+                return true;
+            }
             _ => {
                 self.inner = Role::Other;
+                self.has_message |= matches!(name, b"attachments" | b"message" | b"task");
                 return true;
             }
         };
@@ -302,23 +311,45 @@ impl Skim {
 
     /// What has been read says.
     pub(super) fn gist(&self, secret: &Secret, connection: u64) -> Gist {
-        let start = |key| {
-            let raw = self.id.as_deref();
-            raw.and_then(|raw| decoded(raw, |id| Start::new(Some(id), key, secret, connection)))
-                .unwrap_or_else(|| Start::new(None, key, secret, connection))
-        };
-        let Some(method) = self.method.as_deref() else {
-            return Gist::Start(Start { certain: false, ..start(None) });
-        };
-        match (kind(Str::unescaped(method)), self.event.as_deref()) {
-            (None, _) => Gist::Other(Watch::Method),
-            (Some(Kind::Event), None) => Gist::Start(Start { certain: false, ..start(None) }),
-            (Some(Kind::Event), Some(event)) if !event_starts(Str::unescaped(event)) => {
-                Gist::Other(Watch::Everything)
+        let Some(method) = self.method.as_deref() else { return Gist::Unknown };
+        let Some(kind) = kind(Str::unescaped(method)) else { return Gist::Other(Watch::Method) };
+        let is_known = match kind {
+            Kind::Event if self.event.is_some() && !self.starts(kind) => {
+                return Gist::Other(Watch::Everything);
             }
-            (Some(Kind::Keyed(method)), _) => Gist::Start(start(self.run_key(method, secret))),
-            (Some(Kind::Event | Kind::Session | Kind::Unkeyed | Kind::Wake), _) => Gist::Start(start(None)),
+            Kind::Keyed(_) => self.key.is_some(),
+            _ => self.starts(kind),
+        };
+        if is_known && self.id.is_some() {
+            Gist::Start(self.start(kind, secret, connection))
+        } else {
+            Gist::Unknown
         }
+    }
+
+    /// The start that the whole message is, if it is one. Only its last brace may be missing.
+    pub(super) fn whole(&self, secret: &Secret, connection: u64) -> Option<Start> {
+        let kind = kind(Str::unescaped(self.method.as_deref()?))?;
+        self.starts(kind).then(|| self.start(kind, secret, connection))
+    }
+
+    fn starts(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Keyed(_) | Kind::Unkeyed => true,
+            Kind::Session => self.has_message,
+            Kind::Wake => self.wakes,
+            Kind::Event => self.event.as_deref().is_some_and(|event| event_starts(Str::unescaped(event))),
+        }
+    }
+
+    fn start(&self, kind: Kind, secret: &Secret, connection: u64) -> Start {
+        let key = match kind {
+            Kind::Keyed(method) => self.run_key(method, secret),
+            _ => None,
+        };
+        let raw = self.id.as_deref();
+        raw.and_then(|raw| decoded(raw, |id| Start::new(Some(id), key, secret, connection)))
+            .unwrap_or_else(|| Start::new(None, key, secret, connection))
     }
 
     fn run_key(&self, method: u64, secret: &Secret) -> Option<Key> {
@@ -339,6 +370,19 @@ impl Token {
         } else {
             self.overlong = true;
         }
+    }
+
+    /// The string, as the gateway would decode it; `None` if it is longer than what is of use.
+    fn decoded(self) -> Option<Box<[u8]>> {
+        if self.overlong {
+            return None;
+        }
+        if !self.escaped {
+            return Some(self.bytes.into_boxed_slice());
+        }
+        let mut bytes = Vec::new();
+        decoded(&self.bytes, |id| id.string.decode(|piece| bytes.extend_from_slice(piece)))?;
+        Some(bytes.into_boxed_slice())
     }
 }
 

@@ -123,7 +123,7 @@ impl Turnstile {
         self.window.extend(chunk);
         let mut at = 0;
         while at < self.window.len() {
-            let window = &self.window[at..];
+            let window = &mut self.window[at..];
             match self.gate.step(window, self.now) {
                 Step::Pass(n) => {
                     assert!(0 < n && n <= window.len(), "{n} of {}", window.len());
