@@ -175,3 +175,56 @@ fn other_objection(error: &OtherError) -> String {
     };
     text.to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::{Error, PeerIncompatible, PeerMisbehaved};
+
+    use super::*;
+
+    #[test]
+    fn every_error_is_a_sentence_without_names_of_types() {
+        let other = |error: webpki::Error| CertificateError::Other(OtherError(Arc::new(error)));
+        let certificates = [
+            CertificateError::BadEncoding,
+            CertificateError::Expired,
+            CertificateError::NotValidYet,
+            CertificateError::Revoked,
+            CertificateError::UnhandledCriticalExtension,
+            CertificateError::UnknownIssuer,
+            CertificateError::BadSignature,
+            CertificateError::NotValidForName,
+            CertificateError::InvalidPurpose,
+            CertificateError::ApplicationVerificationFailure,
+            other(webpki::Error::CaUsedAsEndEntity),
+            other(webpki::Error::EndEntityUsedAsCa),
+            other(webpki::Error::NameConstraintViolation),
+            other(webpki::Error::PathLenConstraintViolated),
+            other(webpki::Error::UnsupportedCertVersion),
+            other(webpki::Error::MalformedExtensions),
+        ];
+        let errors = certificates.into_iter().map(Error::InvalidCertificate).chain([
+            Error::AlertReceived(Alert::HandshakeFailure),
+            Error::AlertReceived(Alert::CertificateRequired),
+            Error::AlertReceived(Alert::UnrecognisedName),
+            Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon),
+            Error::PeerMisbehaved(PeerMisbehaved::TooMuchEarlyDataReceived),
+            Error::NoCertificatesPresented,
+            Error::NoApplicationProtocol,
+            Error::DecryptError,
+        ]);
+        for error in errors {
+            let text = sentence(&io::Error::new(io::ErrorKind::InvalidData, error.clone()));
+            let is_type = |word: &str| {
+                word.chars().skip(1).any(char::is_uppercase) && word.contains(char::is_lowercase)
+            };
+            let odd = text
+                .split(|c: char| !c.is_alphanumeric())
+                .find(|word| is_type(word) && *word != "serverAuth");
+            assert_eq!(odd, None, "{error:?}: {text}");
+            assert!(text.contains("the gateway"), "{text}");
+        }
+    }
+}
