@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::doorman::Visit;
 use super::traffic::Traffic;
-use super::{Guest, headers, lock};
+use super::{Front, Guest, IdentityHeaders, headers, lock};
 use crate::metrics::Direction;
 
 /// The body of an answer to a client: seqgate's own, or the gateway's.
@@ -27,14 +27,17 @@ pub(super) struct Outgoing {
     /// None where there is none.
     body: Option<Incoming>,
     traffic: Arc<Traffic>,
+    /// Not to pass in trailers.
+    identity: Arc<IdentityHeaders>,
     /// With `Expect: 100-continue`: nothing is read, and so nothing asked of the client, before the gateway
     /// has said to go on.
     permission: Option<Permission>,
 }
 
 impl Outgoing {
-    pub(super) fn new(guest: &Guest, body: Option<Incoming>) -> Self {
-        Self { body, traffic: Arc::clone(&guest.traffic), permission: None }
+    pub(super) fn new(front: &Front, guest: &Guest, body: Option<Incoming>) -> Self {
+        let identity = Arc::clone(&front.settings.identity_headers);
+        Self { body, traffic: Arc::clone(&guest.traffic), identity, permission: None }
     }
 }
 
@@ -88,14 +91,15 @@ impl hyper::body::Body for Outgoing {
             }
             self.permission = None;
         }
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let this = &mut *self;
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let mut frame = ready!(Pin::new(body).poll_frame(cx));
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
         {
-            headers::anonymize(trailers);
+            headers::anonymize(trailers, &this.identity);
         }
-        count(&self.traffic, Direction::ToGateway, frame.as_ref());
+        count(&this.traffic, Direction::ToGateway, frame.as_ref());
         Poll::Ready(frame)
     }
 

@@ -57,23 +57,23 @@ pub(super) async fn forward(
 ) -> Result<Response<Body>, Own> {
     let (mut parts, body) = request.into_parts();
     let body = Some(body).filter(|body| !body.is_end_stream());
-    headers::end_hop(&mut parts.headers, headers::Hop::Request);
-    let client =
-        headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies, front.scheme());
+    let rules = front.rules();
+    headers::end_hop(&mut parts.headers, headers::Hop::Request, rules.identity);
+    let client = headers::attribute(&mut parts.headers, guest.peer, rules);
     let run = start::admit(front, guest, &parts, client)?;
 
     // The gateway may close a kept connection at the moment it is used again. What then was sent for nothing
     // may be sent again only where sending it twice does no harm.
     let repeatable = body.is_none() && matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
     if repeatable && let Some(mut line) = guest.kept.take() {
-        let request = Request::from_parts(parts.clone(), Outgoing::new(guest, None));
+        let request = Request::from_parts(parts.clone(), Outgoing::new(front, guest, None));
         if let Ok(response) = line.sender.send_request(request).await {
             let response = lawful(response, Asked::Answer)?;
             return Ok(answer(guest, line, Keep::Yes, response, run));
         }
     }
     let waits = parts.headers.get(EXPECT).is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let mut request = Request::from_parts(parts, Outgoing::new(guest, body));
+    let mut request = Request::from_parts(parts, Outgoing::new(front, guest, body));
     if waits {
         await_continue(&mut request);
     }

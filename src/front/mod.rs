@@ -2,7 +2,7 @@
 //! to the relay.
 //!
 //! One client connection is one task. `doorman.rs` lets whole, unambiguous requests through to hyper, `lawful.rs` such
-//! answers to the client; `headers.rs` says what the gateway gets to see; `forward.rs` streams requests (`body.rs`: their
+//! answers to the client; `headers.rs` says what the gateway gets to see, `identity.rs` lists headers that name users; `forward.rs` streams requests (`body.rs`: their
 //! bodies and those of the answers), `start.rs` holds back those that start too many runs, `upgrade.rs` asks for
 //! upgrades; `answer.rs` is what seqgate says itself; `traffic.rs` counts.
 
@@ -11,6 +11,7 @@ mod body;
 mod doorman;
 mod forward;
 mod headers;
+mod identity;
 mod lawful;
 mod start;
 mod strict;
@@ -36,6 +37,7 @@ use self::answer::Own;
 use self::body::Body;
 use self::doorman::{Doorman, Place, Visit};
 use self::forward::{Kept, Line};
+pub use self::identity::{HeaderPattern, IdentityHeaders};
 use self::traffic::Traffic;
 use crate::credentials::Identity;
 use crate::drain::{Draining, Phase};
@@ -74,6 +76,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// Proxies that are believed about their clients.
     pub trusted_proxies: Vec<IpNet>,
+    /// Headers that name users, which only those proxies may set.
+    pub identity_headers: Arc<IdentityHeaders>,
     /// Path prefixes of WebSockets that are not judged.
     pub tunnel_paths: Vec<String>,
 }
@@ -280,9 +284,13 @@ impl Front {
         Some(Side { stream, early: join(&parts.read_buf, &kept) })
     }
 
-    /// How clients reach seqgate.
-    fn scheme(&self) -> &'static str {
-        if self.settings.identity.is_some() { "https" } else { "http" }
+    /// How requests are attributed to clients.
+    fn rules(&self) -> headers::Rules<'_> {
+        headers::Rules {
+            trusted: &self.settings.trusted_proxies,
+            identity: &self.settings.identity_headers,
+            scheme: if self.settings.identity.is_some() { "https" } else { "http" },
+        }
     }
 
     async fn request(&self, guest: &Arc<Guest>, request: Request<Incoming>) -> Response<Body> {

@@ -65,15 +65,15 @@ async fn ask(
     protocol: Protocol,
 ) -> Result<Response<Body>, Own> {
     let (mut parts, _) = request.into_parts();
-    headers::end_hop(&mut parts.headers, headers::Hop::Upgrade);
-    let client =
-        headers::attribute(&mut parts.headers, guest.peer, &front.settings.trusted_proxies, front.scheme());
+    let rules = front.rules();
+    headers::end_hop(&mut parts.headers, headers::Hop::Upgrade, rules.identity);
+    let client = headers::attribute(&mut parts.headers, guest.peer, rules);
     let trace = parts.headers.get(TRACEPARENT).and_then(|value| TraceId::of(value.as_bytes()));
     if protocol == Protocol::Judged {
         headers::remove_deflate(&mut parts.headers);
     }
     let mut line = front.connect_http().await?;
-    let request = Request::from_parts(parts, Outgoing::new(guest, None));
+    let request = Request::from_parts(parts, Outgoing::new(front, guest, None));
     let response = line.sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
     let mut response = lawful(response, Asked::Upgrade)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
