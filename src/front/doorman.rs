@@ -25,8 +25,9 @@ use crate::socket::Conn;
 const READ: usize = 8 * 1024;
 /// Bytes behind a request that are read before it has been answered.
 const EARLY: usize = 16 * 1024;
-/// How long a connection may be idle between two requests.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a connection may be idle between two requests: longer than load balancers keep theirs (AWS ALB: 60 s), so
+/// that they do not send a request while the connection is being closed.
+const IDLE: Duration = Duration::from_secs(75);
 
 /// What the doorman and the handler of the requests know of each other.
 #[derive(Default)]
