@@ -7,7 +7,7 @@ mod net;
 use std::time::{Duration, Instant};
 
 use net::cable::Cable;
-use net::http::ask;
+use net::http::{OK, ask};
 use net::{End, Gateway, Peer, Seqgate, assert_same, handshake, house, value};
 use tokio::io::AsyncReadExt;
 
@@ -275,6 +275,20 @@ async fn chunk_times(server: &mut Peer, client: &mut Peer) -> Vec<Duration> {
         times.push(sent.elapsed());
     }
     times
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "more than a minute of silence"]
+async fn an_idle_client_connection_outlives_a_load_balancer_that_closes_after_60_s() {
+    let (gateway, seqgate) = house(&[]).await;
+    let mut client = seqgate.connect().await;
+    let (mut server, _) = ask(&mut client, &gateway, "GET / HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    server.send(OK).await;
+    assert_eq!(client.answer().await.body, b"ok");
+    let since = Instant::now();
+    let ended = tokio::time::timeout(Duration::from_secs(240), client.stream.read(&mut [0])).await;
+    assert_eq!(ended.expect("the end of the connection").unwrap_or(0), 0);
+    assert!(since.elapsed() > Duration::from_secs(70), "{:?}", since.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -155,7 +155,8 @@ impl hyper::body::Body for Relayed {
         let this = &mut *self;
         if this.broken.is_none() {
             let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-            this.has_ended |= frame.is_none();
+            // Trailers are the last frame; hyper does not ask for more where it can't pass them on.
+            this.has_ended |= frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
             count(&this.traffic, Direction::ToClient, frame.as_ref());
             match frame {
                 Some(Err(error)) => this.broken = Some(error),

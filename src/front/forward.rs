@@ -13,6 +13,7 @@ use super::answer::Own;
 use super::body::{Body, Outgoing, Relayed, await_continue};
 use super::lawful::{Asked, lawful};
 use super::start::{self, Run};
+use super::target::Target;
 use super::{Front, Guest, headers, lock};
 
 /// A connection to the gateway. It ends when this is dropped, whatever it was doing.
@@ -61,11 +62,15 @@ pub(super) async fn forward(
     headers::end_hop(&mut parts.headers, headers::Hop::Request, rules.identity);
     let client = headers::attribute(&mut parts.headers, guest.peer, rules);
     let run = start::admit(front, guest, &parts, client)?;
+    let target = parts.extensions.remove::<Target>();
 
     // The gateway may close a kept connection at the moment it is used again. What then was sent for nothing
     // may be sent again only where sending it twice does no harm.
     let repeatable = body.is_none() && matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if repeatable && let Some(mut line) = guest.kept.take() {
+    if repeatable
+        && target.is_none()
+        && let Some(mut line) = guest.kept.take()
+    {
         let request = Request::from_parts(parts.clone(), Outgoing::new(front, guest, None));
         if let Ok(response) = line.sender.send_request(request).await {
             let response = lawful(response, Asked::Answer)?;
@@ -77,7 +82,7 @@ pub(super) async fn forward(
     if waits {
         await_continue(&mut request);
     }
-    let mut line = front.connect_http().await?;
+    let mut line = front.connect_http(target).await?;
     let response = line.sender.send_request(request).await.map_err(|error| unanswered(guest, &error))?;
     let response = lawful(response, Asked::Answer)?;
     if let Some(run) = &run {

@@ -23,7 +23,7 @@ use hyper::header::{
 use ipnet::IpNet;
 
 use super::identity::{IdentityHeaders, normalized};
-use super::strict::items;
+use super::strict::{is_http_2, items};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -239,12 +239,29 @@ pub(crate) fn end_hop(headers: &mut HeaderMap, hop: Hop, identity: &IdentityHead
     if hop == Hop::Upgrade {
         let connection = upgrade_connection(headers);
         headers.insert(CONNECTION, connection);
+        remove_http_2(headers);
     }
     retain(headers, |name| {
         if hop == Hop::Upgrade && (*name == CONNECTION || *name == UPGRADE) {
             return true;
         }
         !named.contains(name) && !HOP_BY_HOP.contains(name) && (*name != TE || te_passes)
+    });
+}
+
+/// Removes HTTP/2 from the protocols that `Upgrade` offers; the others stay, in their order.
+fn remove_http_2(headers: &mut HeaderMap) {
+    let offers_http_2 = |line: &HeaderValue| items(line.as_bytes()).any(is_http_2);
+    if !headers.get_all(UPGRADE).iter().any(offers_http_2) {
+        return;
+    }
+    rebuild(headers, |name, value| {
+        if *name != UPGRADE || !offers_http_2(&value) {
+            return Some(value);
+        }
+        let is_kept = |protocol: &&[u8]| !protocol.is_empty() && !is_http_2(protocol);
+        let kept: Vec<&[u8]> = items(value.as_bytes()).filter(is_kept).collect();
+        HeaderValue::from_bytes(&kept.join(&b", "[..])).ok().filter(|value| !value.is_empty())
     });
 }
 

@@ -2,7 +2,8 @@
 //! to the relay.
 //!
 //! One client connection is one task. `doorman.rs` lets whole, unambiguous requests through to hyper, `lawful.rs` such
-//! answers to the client; `headers.rs` says what the gateway gets to see, `identity.rs` lists headers that name users; `forward.rs` streams requests (`body.rs`: their
+//! answers to the client; `headers.rs` decides which headers the gateway gets, `identity.rs` lists headers that name
+//! users, `target.rs` keeps request targets as they came; `forward.rs` streams requests (`body.rs`: their
 //! bodies and those of the answers), `start.rs` holds back those that start too many runs, `upgrade.rs` asks for
 //! upgrades; `answer.rs` is what seqgate says itself; `traffic.rs` counts.
 
@@ -15,6 +16,7 @@ mod identity;
 mod lawful;
 mod start;
 mod strict;
+mod target;
 mod traffic;
 mod upgrade;
 
@@ -26,8 +28,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +41,7 @@ use self::body::Body;
 use self::doorman::{Doorman, Place, Visit};
 use self::forward::{Kept, Line};
 pub use self::identity::{HeaderPattern, IdentityHeaders};
+use self::target::{Outbound, Target};
 use self::traffic::Traffic;
 use crate::credentials::Identity;
 use crate::drain::{Draining, Phase};
@@ -58,9 +62,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// in the request's map, its copy for a second try and the answer's.
 const LINE_BYTES: usize = 384;
 
-/// What a connection can hold in memory at most while it speaks HTTP, in bytes: a head, its lines, and hyper's
-/// buffers for both directions on both sides.
-pub const HTTP_BOUND: usize = 4 * HTTP_BUFFER + strict::MAX_HEAD + strict::MAX_LINES * LINE_BYTES + 32 * 1024;
+/// What a connection can hold in memory at most while it speaks HTTP, in bytes: a head, the original of its target, its
+/// lines, and hyper's buffers for both directions on both sides.
+pub const HTTP_BOUND: usize =
+    4 * HTTP_BUFFER + 2 * strict::MAX_HEAD + strict::MAX_LINES * LINE_BYTES + 32 * 1024;
 
 /// What the front needs to know.
 pub struct Settings {
@@ -293,20 +298,36 @@ impl Front {
         }
     }
 
-    async fn request(&self, guest: &Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
+    async fn request(&self, guest: &Arc<Guest>, mut request: Request<Incoming>) -> Response<Body> {
         let mut outcome = Outcome { traffic: &guest.traffic, class: Class::Canceled };
+        let original = guest.visit.take_original();
+        if let Some(target) = original.target {
+            request.extensions_mut().insert(target);
+        }
+        let asked = upgrade::asks(self, &request);
+        if original.is_http_1_0 {
+            *request.version_mut() = Version::HTTP_10;
+        }
         let is_old = request.version() == Version::HTTP_10;
-        let result = match upgrade::asks(self, &request) {
+        let result = match asked {
             Some(protocol) => upgrade::upgrade(self, guest, request, protocol).await,
             None => forward::forward(self, guest, request).await,
         };
-        let response = result.unwrap_or_else(|own| {
+        let mut response = result.unwrap_or_else(|own| {
             self.relay.metrics.reject(own.rejection);
             guest.visit.answered(true);
             own.response()
         });
-        if is_old && response.body().size_hint().exact().is_none() {
-            guest.visit.ends_with_connection();
+        if is_old && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let is_sized = response.body().size_hint().exact().is_some();
+            if !is_sized {
+                guest.visit.ends_with_connection();
+            }
+            if !is_sized || original.is_http_1_0 || response.headers().contains_key(CONNECTION) {
+                // Of another version, hyper would promise to keep the connection, or send chunks.
+                *response.version_mut() = Version::HTTP_10;
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
         }
         outcome.class = class(&response);
         response
@@ -319,15 +340,16 @@ impl Front {
         }
     }
 
-    /// A connection to the gateway that speaks HTTP.
-    async fn connect_http(&self) -> Result<Line, Own> {
+    /// A connection to the gateway that speaks HTTP. Its first request is written with the target that is given, if one
+    /// is.
+    async fn connect_http(&self, target: Option<Target>) -> Result<Line, Own> {
         let connected = self.settings.upstream.connect(self.settings.connect_timeout).await;
         let (stream, time) = connected.map_err(|why| {
             self.complain(&why);
             Own::unreachable(&why)
         })?;
         self.relay.metrics.upstream_connect.observe(time.as_secs_f64());
-        let handshake = self.client.handshake(TokioIo::new(stream)).await;
+        let handshake = self.client.handshake(TokioIo::new(Outbound::new(stream, target))).await;
         let (sender, connection) =
             handshake.map_err(|_| Own::bad_gateway("the gateway closed the connection at once"))?;
         let task = tokio::spawn(async move {
