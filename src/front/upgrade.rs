@@ -10,11 +10,11 @@ use hyper_util::rt::TokioIo;
 use super::answer::Own;
 use super::body::{Body, Outgoing};
 use super::forward::{Keep, answer, unanswered};
+use super::gateway_io::GatewayIo;
 use super::lawful::{Asked, lawful};
 use super::strict::{items, names_http_2};
 use super::{Front, Guest, headers};
 use crate::relay::{Caller, Protocol, Side, TraceId};
-use crate::socket::Conn;
 
 /// The trace that a request belongs to (W3C Trace Context).
 const TRACEPARENT: &str = "traceparent";
@@ -81,11 +81,11 @@ async fn ask(
         return Ok(answer(guest, line, Keep::No, response, None));
     }
     let gateway = hyper::upgrade::on(&mut response).await.map_err(|error| unanswered(guest, &error))?;
-    let Ok(gateway) = gateway.downcast::<TokioIo<Conn>>() else {
+    let Ok(gateway) = gateway.downcast::<TokioIo<GatewayIo>>() else {
         // Not reached: `connect_http` puts nothing else under hyper.
         return Err(Own::bad_gateway("the gateway's connection is not a socket"));
     };
-    let side = Side { stream: gateway.io.into_inner(), early: gateway.read_buf };
+    let side = Side { stream: gateway.io.into_inner().into_inner(), early: gateway.read_buf };
     guest.leave_for_relay(side, protocol, Caller { client, connection: guest.number, trace });
     Ok(answer(guest, line, Keep::No, response, None))
 }
