@@ -41,8 +41,9 @@ impl Outgoing {
     }
 }
 
-/// Lets a request's body wait for the gateway's 100 Continue.
-pub(super) fn await_continue(request: &mut Request<Outgoing>) {
+/// Lets a request's body wait for the gateway's 100 Continue. The receiver gets a value if the gateway answers without
+/// one.
+pub(super) fn await_continue(request: &mut Request<Outgoing>) -> oneshot::Receiver<()> {
     let (send, go_on) = oneshot::channel();
     let send = Mutex::new(Some(send));
     hyper::ext::on_informational(request, move |response| {
@@ -53,7 +54,10 @@ pub(super) fn await_continue(request: &mut Request<Outgoing>) {
             let _ = send.send(());
         }
     });
-    request.body_mut().permission = Some(Permission { go_on, patience: Box::pin(sleep(UNASKED)) });
+    let (unwanted, is_unwanted) = oneshot::channel();
+    let patience = Box::pin(sleep(UNASKED));
+    request.body_mut().permission = Some(Permission { go_on, patience, unwanted: Some(unwanted) });
+    is_unwanted
 }
 
 /// Resolved by the gateway's 100, canceled when it has answered without.
@@ -62,6 +66,7 @@ struct Permission {
     /// A client need not wait for ever (RFC 9110, section 10.1.1), nor has a gateway to say 100: then the body is
     /// sent unasked.
     patience: Pin<Box<Sleep>>,
+    unwanted: Option<oneshot::Sender<()>>,
 }
 
 impl Permission {
@@ -86,6 +91,10 @@ impl hyper::body::Body for Outgoing {
             if !ready!(permission.poll(cx)) {
                 // The gateway has answered without asking for the body: it is not read, so the client is not
                 // told to send it, and both connections end with the answer.
+                if let Some(unwanted) = permission.unwanted.take() {
+                    // An error: nothing waits for the connection any more.
+                    let _ = unwanted.send(());
+                }
                 self.body = None;
                 return Poll::Pending;
             }

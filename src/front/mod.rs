@@ -3,14 +3,16 @@
 //!
 //! One client connection is one task. `doorman.rs` lets whole, unambiguous requests through to hyper, `lawful.rs` such
 //! answers to the client; `headers.rs` decides which headers the gateway gets, `identity.rs` lists headers that name
-//! users, `target.rs` keeps request targets as they came; `forward.rs` streams requests (`body.rs`: their
-//! bodies and those of the answers), `start.rs` holds back those that start too many runs, `upgrade.rs` asks for
+//! users, `target.rs` keeps request targets as they came; `forward.rs` streams requests (`body.rs`: their bodies and
+//! those of the answers; `gateway_io.rs`: the connection under hyper's client), `start.rs` holds back those that start
+//! too many runs, `upgrade.rs` asks for
 //! upgrades; `answer.rs` is what seqgate says itself; `traffic.rs` counts.
 
 mod answer;
 mod body;
 mod doorman;
 mod forward;
+mod gateway_io;
 mod headers;
 mod identity;
 mod lawful;
@@ -39,7 +41,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::answer::Own;
 use self::body::Body;
 use self::doorman::{Doorman, Place, Visit};
-use self::forward::{Kept, Line};
+use self::forward::{Kept, Line, Task};
 pub use self::identity::{HeaderPattern, IdentityHeaders};
 use self::target::{Outbound, Target};
 use self::traffic::Traffic;
@@ -218,7 +220,7 @@ impl Front {
         let doorman = Doorman::new(conn, visit, self.settings.header_timeout);
         // In memory of its own, which the relay does not need.
         let http = Box::pin(self.serve_http(doorman, &guest, draining.clone()));
-        let Some(mut client) = http.await else { return };
+        let Some(client) = http.await else { return };
         if client.stream.is_handshaking() {
             if client.stream.has_heard() {
                 self.relay.metrics.reject(Rejection::Handshake);
@@ -230,20 +232,28 @@ impl Front {
             drop(guest);
             let mut relay = Relay::new(&self.relay, client, gateway, protocol, caller);
             relay.run(draining).await;
-        } else if let Some((refusal, Place::Head)) = guest.visit.refusal()
+        } else {
+            self.end(&guest, client.stream).await;
+            guest.kept.finish(draining).await;
+        }
+        self.relay.forget(number);
+    }
+
+    /// Ends a client's connection that no relay takes over.
+    async fn end(&self, guest: &Guest, mut stream: Conn) {
+        if let Some((refusal, Place::Head)) = guest.visit.refusal()
             && guest.visit.may_be_answered()
         {
             let answer = Own::refusal(refusal);
-            tracing::debug!(peer = %peer.ip(), reason = %answer.message, "a request was refused");
+            tracing::debug!(peer = %guest.peer, reason = %answer.message, "a request was refused");
             self.relay.metrics.reject(answer.rejection);
             guest.traffic.answered(Class::ClientError);
-            answer.write(&mut client.stream).await;
+            answer.write(&mut stream).await;
         } else if guest.visit.looks_whole() {
-            client.stream.reset();
+            stream.reset();
         } else {
-            answer::linger(&mut client.stream).await;
+            answer::linger(&mut stream).await;
         }
-        self.relay.forget(number);
     }
 
     /// Serves requests until the connection ends, leaves HTTP, or brings one that is refused; then hands back
@@ -309,6 +319,7 @@ impl Front {
             *request.version_mut() = Version::HTTP_10;
         }
         let is_old = request.version() == Version::HTTP_10;
+        guest.kept.settled().await;
         let result = match asked {
             Some(protocol) => upgrade::upgrade(self, guest, request, protocol).await,
             None => forward::forward(self, guest, request).await,
@@ -357,7 +368,7 @@ impl Front {
                 tracing::debug!(%error, "a connection to the gateway ended with an error");
             }
         });
-        Ok(Line { sender, task: task.abort_handle() })
+        Ok(Line { sender, task: Task(task), unwanted: None })
     }
 }
 

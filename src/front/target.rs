@@ -10,6 +10,7 @@ use hyper::Uri;
 use hyper::http::Extensions;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::gateway_io::GatewayIo;
 use super::strict;
 use crate::socket::Conn;
 
@@ -42,7 +43,7 @@ pub(super) fn path<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a [u8] {
 
 /// A connection to the gateway.
 pub(super) struct Outbound {
-    conn: Conn,
+    conn: GatewayIo,
     state: State,
 }
 
@@ -56,11 +57,14 @@ enum State {
 
 impl Outbound {
     pub(super) fn new(conn: Conn, target: Option<Target>) -> Self {
-        Self { conn, state: target.map_or(State::Passing, |Target(target)| State::Start(target)) }
+        Self {
+            conn: GatewayIo::new(conn),
+            state: target.map_or(State::Passing, |Target(target)| State::Start(target)),
+        }
     }
 
     pub(super) fn into_inner(self) -> Conn {
-        self.conn
+        self.conn.into_inner()
     }
 
     /// Writes the first request up to the end of its target. hyper hands out a head in one piece.
