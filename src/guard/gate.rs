@@ -16,7 +16,7 @@ use super::skim::{Gist, Skim, Watch};
 use super::start::{self, Start};
 use super::{Admitted, Client, Guard, Reason, Refusal};
 use crate::sieve::{Mode, Step};
-use crate::wire::{self, MAX_HEAD, Opcode, Parse};
+use crate::wire::{self, Head, MAX_HEAD, Opcode, Parse};
 
 /// Bytes of answers that may wait. Beyond that a refused start is left out without one.
 const ANSWERS: usize = 16 * 1024;
@@ -63,9 +63,8 @@ enum State {
     Boundary,
     /// So many bytes pass as they are.
     Passing(u64),
-    /// A message is held: the window starts at its first frame. The frames in the first `whole` bytes are complete,
-    /// `whole <= hold`.
-    Holding { whole: usize, control_waits: bool },
+    /// A message is held: the window starts at its first frame.
+    Holding(Held),
     /// A whole message is left out: of so many bytes, only the control frames pass.
     LeavingOut(usize),
     /// In the payload of a frame whose message streams.
@@ -74,6 +73,37 @@ enum State {
     Opaque,
     /// Nothing passes any more.
     Broken,
+}
+
+/// How far a held message has been read, so that each of its bytes is read a bounded number of times.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    /// The frames in the first so many bytes are complete, `whole <= hold`.
+    whole: usize,
+    control_waits: bool,
+    /// In a tunnel: the message's first byte that `JSON.parse` does not skip, which is not in the first `blank` bytes.
+    first: Option<u8>,
+    blank: usize,
+    /// Bytes of the window when [`Gate::give_up`] could not release it.
+    kept: usize,
+}
+
+impl Held {
+    /// Looks for the message's first byte in its frame behind the complete ones.
+    fn find_first(&mut self, window: &[u8], head: Head) {
+        let start = self.whole + head.len;
+        let end = usize::try_from(head.frame()).map_or(window.len(), |n| window.len().min(self.whole + n));
+        let from = self.blank.max(start);
+        if let (None, Some(mask), Some(masked)) = (self.first, head.mask, window.get(from..end)) {
+            self.first = first_byte(masked, mask, from - start);
+            self.blank = end;
+        }
+    }
+
+    /// A tunnel's message is of another protocol.
+    fn is_foreign(&self) -> bool {
+        self.first.is_some_and(|byte| byte != b'{')
+    }
 }
 
 /// A message that was judged by its beginning.
@@ -166,7 +196,7 @@ impl Gate {
                 State::LeavingOut(left) => Some(self.leave_out_frame(window, left)),
                 State::Streaming { left, mask, fin } => self.stream(window, left, mask, fin),
                 State::Boundary => self.begin(window),
-                State::Holding { whole, control_waits } => self.hold(window, now, whole, control_waits),
+                State::Holding(held) => self.hold(window, now, held),
             };
             if let Some(step) = step {
                 return step;
@@ -202,7 +232,7 @@ impl Gate {
         let first = self.streamed.as_ref().is_none_or(|streamed| !streamed.begun);
         let Some(mask) = lawful_mask(head, first) else { return self.blind() };
         let Some(streamed) = &mut self.streamed else {
-            self.state = State::Holding { whole: 0, control_waits: false };
+            self.state = State::Holding(Held::default());
             return None;
         };
         streamed.begun = true;
@@ -213,10 +243,11 @@ impl Gate {
 
     /// Collects a message until it is whole or there is more than can be held. `None`: the state has changed, look
     /// again.
-    fn hold(&mut self, window: &[u8], now: u64, mut whole: usize, mut control_waits: bool) -> Option<Step> {
+    fn hold(&mut self, window: &[u8], now: u64, mut held: Held) -> Option<Step> {
         // However much is there, only this is looked at.
         let window = &window[..window.len().min(self.hold)];
         loop {
+            let whole = held.whole;
             let (end, head) = match wire::head(&window[whole..]) {
                 Parse::Broken => return self.blind(),
                 Parse::More(needed) => ((whole + needed) as u64, None),
@@ -231,27 +262,29 @@ impl Gate {
                     }
                 } else if lawful_mask(head, whole == 0).is_none() {
                     return self.blind();
+                } else if self.tunnel {
+                    held.find_first(window, head);
                 }
             }
             let Some(head) = head.filter(|_| end <= window.len() as u64) else {
-                self.state = State::Holding { whole, control_waits };
-                if window.len() == self.hold || self.is_foreign(window) {
-                    let gist = self.gist(window);
+                self.state = State::Holding(held);
+                if window.len() == self.hold || held.is_foreign() {
+                    let gist = self.gist(window, held);
                     self.release(gist, now);
                     return None;
                 }
                 return Some(Step::More(usize::try_from(end).map_or(self.hold, |end| end.min(self.hold))));
             };
-            whole = end as usize;
-            control_waits |= head.opcode.is_control();
+            held.whole = end as usize;
+            held.control_waits |= head.opcode.is_control();
             if head.fin && !head.opcode.is_control() {
-                return Some(self.judge_whole(&window[..whole], now));
+                return Some(self.judge_whole(&window[..held.whole], held, now));
             }
         }
     }
 
-    fn judge_whole(&mut self, frames: &[u8], now: u64) -> Step {
-        if !self.is_foreign(frames)
+    fn judge_whole(&mut self, frames: &[u8], held: Held, now: u64) -> Step {
+        if !held.is_foreign()
             && let Some(start) = start::read(&payload(frames), self.guard.secret(), self.connection)
             && self.refuses(&start, now)
         {
@@ -274,19 +307,14 @@ impl Gate {
     }
 
     /// What there is of a message says.
-    fn gist(&self, window: &[u8]) -> Gist {
-        if self.is_foreign(window) {
+    fn gist(&self, window: &[u8], held: Held) -> Gist {
+        if held.is_foreign() {
             return Gist::Other(Watch::Nothing);
         }
         let mut skim = Skim::new(self.guard.limits().max_run_id);
         // Nothing is watched for.
         let _ = skim.read(&payload(window), Watch::Nothing);
         skim.gist(self.guard.secret(), self.connection)
-    }
-
-    /// The message in these frames, the last of which need not be whole, is of another protocol.
-    fn is_foreign(&self, frames: &[u8]) -> bool {
-        self.tunnel && first_byte(frames).is_some_and(|byte| byte != b'{')
     }
 
     /// Judges a message by what there is of it. It streams from its first byte on, for the window still starts there.
@@ -374,14 +402,21 @@ impl Gate {
     /// is of it. One that does not say yet whether it starts a run waits on, for it starts none before it is whole;
     /// unless a control frame waits behind it, or the guard only observes. Whether there was something to give up.
     pub fn give_up(&mut self, window: &[u8], now: u64) -> bool {
-        let State::Holding { control_waits, .. } = self.state else {
+        let State::Holding(held) = self.state else {
             return false;
         };
-        let gist = self.gist(&window[..window.len().min(self.hold)]);
+        let window = &window[..window.len().min(self.hold)];
+        // A long message is read again only once a fixed part of it is new.
+        if !held.control_waits && window.len() < held.kept + held.kept / 8 && held.kept > PIECE {
+            return false;
+        }
+        let gist = self.gist(window, held);
         let certain = !matches!(&gist, Gist::Start(start) if !start.certain);
-        let gives_up = certain || control_waits || self.mode == Mode::Observe;
+        let gives_up = certain || held.control_waits || self.mode == Mode::Observe;
         if gives_up {
             self.release(gist, now);
+        } else {
+            self.state = State::Holding(Held { kept: window.len(), ..held });
         }
         gives_up
     }
@@ -389,7 +424,7 @@ impl Gate {
     /// A whole control frame waits behind a message that is held.
     #[must_use]
     pub fn control_waits(&self) -> bool {
-        matches!(self.state, State::Holding { control_waits: true, .. })
+        matches!(self.state, State::Holding(Held { control_waits: true, .. }))
     }
 
     /// What the client is to be told: whole frames, to be sent between two of the gateway's.
@@ -414,7 +449,7 @@ impl Gate {
     #[must_use]
     pub fn at_boundary(&self) -> bool {
         match self.state {
-            State::Boundary | State::Holding { .. } | State::LeavingOut(_) => true,
+            State::Boundary | State::Holding(_) | State::LeavingOut(_) => true,
             State::Streaming { .. } => self.streamed.as_ref().is_some_and(|streamed| streamed.leave_out),
             State::Passing(_) | State::Opaque | State::Broken => false,
         }

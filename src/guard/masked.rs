@@ -23,10 +23,9 @@ pub(super) fn payload(frames: &[u8]) -> Vec<u8> {
     message
 }
 
-/// The first byte of that message that `JSON.parse` does not skip.
-pub(super) fn first_byte(frames: &[u8]) -> Option<u8> {
-    let plain = |(masked, mask): (_, [u8; 4])| <[u8]>::iter(masked).zip(mask.into_iter().cycle());
-    let mut bytes = payloads(frames).flat_map(plain).map(|(byte, mask)| byte ^ mask);
+/// The first byte of masked text that `JSON.parse` does not skip. `at` is the text's place in its frame's payload.
+pub(super) fn first_byte(masked: &[u8], mask: [u8; 4], at: usize) -> Option<u8> {
+    let mut bytes = masked.iter().enumerate().map(|(i, byte)| byte ^ mask[(at + i) % 4]);
     bytes.find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
 }
 

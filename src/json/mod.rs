@@ -16,6 +16,9 @@ type Result<T> = std::result::Result<T, Malformed>;
 /// The largest integer that every client holds exactly: 2^53 - 1.
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
+/// Bytes of decoded escapes, and of plain text between them, that are handed out at once.
+const GATHERED: usize = 256;
+
 /// A string as it stands between its quotes.
 #[derive(Clone, Copy, Debug)]
 pub struct Str<'a> {
@@ -36,13 +39,16 @@ impl<'a> Str<'a> {
         if !self.escaped {
             return piece(self.raw);
         }
+        // Decoded escapes are gathered: a call for each costs far more than its bytes.
+        let mut gathered = [0; GATHERED];
+        let mut len = 0;
         let mut rest = self.raw;
         while let Some(slash) = memchr::memchr(b'\\', rest) {
-            piece(&rest[..slash]);
+            let plain = &rest[..slash];
             rest = &rest[slash + 1..];
             let (&kind, behind) = rest.split_first().unwrap_or((&b'\\', &[]));
             rest = behind;
-            match kind {
+            let point = match kind {
                 b'u' => {
                     let mut unit = hex4(rest).unwrap_or_default();
                     rest = &rest[4.min(rest.len())..];
@@ -52,17 +58,30 @@ impl<'a> Str<'a> {
                         unit = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
                         rest = &rest[6..];
                     }
-                    let (bytes, len) = generalized_utf8(unit);
-                    piece(&bytes[..len]);
+                    unit
                 }
-                b'b' => piece(b"\x08"),
-                b'f' => piece(b"\x0c"),
-                b'n' => piece(b"\n"),
-                b'r' => piece(b"\r"),
-                b't' => piece(b"\t"),
-                same => piece(&[same]),
+                b'b' => 0x08,
+                b'f' => 0x0c,
+                b'n' => 0x0a,
+                b'r' => 0x0d,
+                b't' => 0x09,
+                same => u32::from(same),
+            };
+            let (bytes, n) = generalized_utf8(point);
+            if len + plain.len() + n > GATHERED {
+                piece(&gathered[..len]);
+                len = 0;
             }
+            if plain.len() + n > GATHERED {
+                piece(plain);
+            } else {
+                gathered[len..len + plain.len()].copy_from_slice(plain);
+                len += plain.len();
+            }
+            gathered[len..len + n].copy_from_slice(&bytes[..n]);
+            len += n;
         }
+        piece(&gathered[..len]);
         piece(rest);
     }
 

@@ -112,14 +112,15 @@ pub enum Protocol {
 /// what was read at once and not taken by the other side, and a message that is not complete.
 #[must_use]
 pub fn buffer_bound(inspect_limit: usize) -> usize {
-    2 * pump::READ + inspect_limit + 2 * MAX_HEAD + 4 * 1024
+    2 * pump::READ + inspect_limit + pump::spare(inspect_limit) + 2 * MAX_HEAD + 4 * 1024
 }
 
 /// What a relay can hold besides where its client is guarded: a request that is not complete, or that waits until
 /// the client has taken its answers, and these.
 #[must_use]
 pub fn guarded_bound(inspect_limit: usize, max_run_id: usize) -> usize {
-    Gate::bytes(inspect_limit, max_run_id) + inspect_limit + MAX_HEAD + 2 * guarded::WAITING + 1024
+    let held = inspect_limit + pump::spare(inspect_limit) + MAX_HEAD;
+    Gate::bytes(inspect_limit, max_run_id) + held + 2 * guarded::WAITING + 1024
 }
 
 /// Who broke it, client to gateway.

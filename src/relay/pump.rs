@@ -200,27 +200,13 @@ impl<S: Sift> Pump<S> {
     /// what it still needs is copied behind them. Returns where in the chunk the bytes that leave have been
     /// put together, and where those begin that can't be decided about yet.
     fn sift_chunk(&mut self, chunk: &mut [u8]) -> (Range<usize>, usize) {
-        let mut at = 0;
-        while self.decided < self.held.len() {
-            if self.sift.is_paused() {
-                self.paused = true;
-                self.held.extend_from_slice(&chunk[at..]);
-                return (chunk.len()..chunk.len(), chunk.len());
-            }
-            match self.sift.step(&mut self.held[self.decided..]) {
-                Step::Pass(n) => self.decided += n,
-                Step::Drop(n, _) => drop(self.held.drain(self.decided..self.decided + n)),
-                Step::More(needed) => {
-                    let missing = needed.saturating_sub(self.held.len() - self.decided).max(1);
-                    let more = missing.min(chunk.len() - at);
-                    if more == 0 {
-                        return (at..at, at);
-                    }
-                    self.held.reserve_exact(missing);
-                    self.held.extend_from_slice(&chunk[at..at + more]);
-                    at += more;
-                }
-            }
+        // Dropped bytes are `held[decided..read]`; they are removed once, however many drops they are.
+        let mut read = self.decided;
+        let at = self.sift_held(chunk, &mut read);
+        self.held.drain(self.decided..read);
+        let Some(mut at) = at else { return (chunk.len()..chunk.len(), chunk.len()) };
+        if self.decided < self.held.len() {
+            return (at..at, at);
         }
         let start = at;
         let mut end = at;
@@ -242,6 +228,41 @@ impl<S: Sift> Pump<S> {
             }
         }
         (start..end, at)
+    }
+
+    /// Decides about `held[read..]`, to which the start of the chunk is appended as far as it is needed. Returns how
+    /// much of the chunk was; `None` if all of it, because the sift is paused.
+    fn sift_held(&mut self, chunk: &[u8], read: &mut usize) -> Option<usize> {
+        let mut at = 0;
+        while *read < self.held.len() {
+            if self.sift.is_paused() {
+                self.paused = true;
+                self.held.reserve_exact(chunk.len() - at);
+                self.held.extend_from_slice(&chunk[at..]);
+                return None;
+            }
+            match self.sift.step(&mut self.held[*read..]) {
+                Step::Pass(n) => {
+                    if self.decided != *read {
+                        self.held.copy_within(*read..*read + n, self.decided);
+                    }
+                    self.decided += n;
+                    *read += n;
+                }
+                Step::Drop(n, _) => *read += n,
+                Step::More(needed) => {
+                    let missing = needed.saturating_sub(self.held.len() - *read).max(1);
+                    let more = missing.min(chunk.len() - at);
+                    if more == 0 {
+                        break;
+                    }
+                    grow(&mut self.held, missing);
+                    self.held.extend_from_slice(&chunk[at..at + more]);
+                    at += more;
+                }
+            }
+        }
+        Some(at)
     }
 
     /// Waits until the destination has taken all that may leave. A source that breaks meanwhile is noticed.
@@ -290,6 +311,19 @@ impl<S: Sift> Pump<S> {
             self.held = Vec::new();
         }
     }
+}
+
+/// Makes room for so many more bytes. In steps that are a fixed part of the buffer, so that copying costs a constant
+/// for each byte, and small, so that [`spare`] bounds the unused part.
+fn grow(held: &mut Vec<u8>, missing: usize) {
+    if held.capacity() - held.len() < missing {
+        held.reserve_exact(missing.max(spare(held.len())));
+    }
+}
+
+/// Unused bytes of a held buffer of this length, at most.
+pub(super) fn spare(len: usize) -> usize {
+    512 + len / 8
 }
 
 /// Waits until the destination takes more. A source that breaks meanwhile is noticed.
