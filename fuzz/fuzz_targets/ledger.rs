@@ -10,8 +10,20 @@ use support::naive_table::{BoundedTwin, stamp};
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-const STREAMS: [&str; 12] =
-    ["lifecycle", "assistant", "run_status", "tool", "item", "plan", "patch", "usage", "acp", "error", "notice", ""];
+const STREAMS: [&str; 12] = [
+    "lifecycle",
+    "assistant",
+    "run_status",
+    "tool",
+    "item",
+    "plan",
+    "patch",
+    "usage",
+    "acp",
+    "error",
+    "notice",
+    "",
+];
 
 fuzz_target!(|input: &[u8]| {
     let Some((&[order, capacity, ttl], script)) = input.split_first_chunk() else { return };
@@ -38,6 +50,8 @@ fn read(who: u8, seq: u8, when: u8, what: u8) -> Event {
         .stream(STREAMS[usize::from(who >> 4) % STREAMS.len()])
         .text(if what & 1 == 0 { "a" } else { "b" })
         .ts((when & 7 > 0).then_some(u64::from(when & 7)));
-    event.phase = ["start", "end", "error", "preparing_workspace"].get(usize::from(what >> 1 & 7)).map(|phase| (*phase).to_owned());
+    event.phase = ["start", "end", "error", "preparing_workspace"]
+        .get(usize::from(what >> 1 & 7))
+        .map(|phase| (*phase).to_owned());
     event
 }
