@@ -171,6 +171,7 @@ impl App {
             connect_timeout,
             header_timeout: self.config.header_timeout,
             trusted_proxies: self.config.trusted_proxies,
+            identity_headers: Arc::new(self.config.identity_headers),
             tunnel_paths: self.config.tunnel_paths,
         };
         let front = Arc::new(Front::new(settings, self.context));

@@ -1,8 +1,8 @@
 //! The rule table: which `agent` events of one client connection go on, and which do not.
 //!
-//! For each run the ledger keeps the highest `seq`, the newest `ts`, whether a terminal lifecycle event was
-//! seen, the highest `seq` of each stream, and fingerprints of the last [`RECENT`] events that passed. For an
-//! event (run, stream, seq, ts) the first case that holds decides:
+//! A run is an event name and a run id. For each run the ledger keeps the highest `seq`, the newest `ts`, whether a
+//! terminal lifecycle event was seen, the highest `seq` of each stream, fingerprints of the last [`RECENT`] events that
+//! passed, and when an event of it last arrived. For an event (run, stream, seq, ts) the first case that holds decides:
 //!
 //! | case | verdict |
 //! |---|---|
@@ -11,14 +11,17 @@
 //! | ts newer than the run's newest | forward, *restarted*: the id is used again, the old generation is forgotten |
 //! | same fingerprint as a recent event | drop, *duplicate* |
 //! | run has ended, ts equal to its newest | forward, *restarted* within the same millisecond |
+//! | run has ended, the event is a start | forward, *restarted* after the gateway's clock stepped back |
+//! | no event of the run arrived for [`SILENCE`] | forward, *restarted*: the same where the end or the start is missing |
 //! | seq > its stream's highest | forward, *late*: overtaken by other streams only |
 //! | the run has more streams than are told apart | forward, *late*: whether it is stale can't be known |
 //! | otherwise | drop, *out of order*: its own stream has already moved past it |
 //!
 //! Without a `ts` an event is never newer, its fingerprint covers the payload's bytes instead, and a run that
 //! has ended restarts at seq 1. An event that is ahead of the run but older than its newest is a stray of an
-//! earlier generation: it goes on once, and nothing but its fingerprint is kept. Three laws stand above the table: when
-//! in doubt, forward; an event that was dropped changes nothing that later events are judged by; whatever comes,
+//! earlier generation: it goes on once, and only its fingerprint and its end are kept. `ts` is the gateway's wall
+//! clock, which can step back by any amount; arrival times are seqgate's own and never go back. Three laws stand above the table: when
+//! in doubt, forward; an event that was dropped changes nothing that later events are judged by, except the arrival time; whatever comes,
 //! the ledger holds at most as many runs as it was given, each of a fixed size.
 
 mod known;
@@ -33,6 +36,8 @@ use lru::LruCache;
 pub const RECENT: usize = 32;
 /// Streams of a run that are told apart.
 pub const STREAMS: usize = 8;
+/// Milliseconds without an event of a run after which an event that is not a known repeat restarts it.
+pub const SILENCE: u64 = 2000;
 /// Numbers that may be left out for an event to be ordinary still. Gateways leave some out where they join deltas: as
 /// many as a fast model says in some 100 ms.
 const NEAR: u64 = 256;
@@ -102,7 +107,7 @@ struct Run {
     high: u64,
     newest: Option<u64>,
     ended: bool,
-    /// When an event of this run was last seen, in the caller's milliseconds.
+    /// When an event of this run last arrived, dropped or not, in the caller's milliseconds.
     seen: u64,
     /// The first `stream_count` are in use: a stream's hash and its highest seq.
     streams: [(u64, u64); STREAMS],
@@ -130,7 +135,7 @@ impl Run {
         run
     }
 
-    fn verdict(&self, stamp: &Stamp, order: Order) -> Verdict {
+    fn verdict(&self, stamp: &Stamp, order: Order, now: u64) -> Verdict {
         let repeated = || self.recent[..usize::from(self.recent_count)].contains(&stamp.mark);
         if stamp.seq > self.high {
             if self.is_stray(stamp) && repeated() {
@@ -148,7 +153,10 @@ impl Run {
             Some(_) => stamp.ts == self.newest,
             None => stamp.seq == 1,
         };
-        if self.ended && at_its_end {
+        if self.ended && (at_its_end || stamp.starts) {
+            return Verdict::Restarted;
+        }
+        if now.saturating_sub(self.seen) >= SILENCE {
             return Verdict::Restarted;
         }
         let overtaken = match self.stream_high(stamp.stream) {
@@ -177,13 +185,14 @@ impl Run {
         self.recent[usize::from(self.recent_next)] = stamp.mark;
         self.recent_next = (self.recent_next + 1) % RECENT as u8;
         self.recent_count = (self.recent_count + 1).min(RECENT as u8);
+        // After the gateway's clock stepped back within a run, all its events look like strays: its end counts.
+        self.ended |= stamp.ends;
         if self.is_stray(stamp) {
-            // What it says of heights would make this generation's next events look stale.
+            // Its seq and ts would make this generation's next events look stale.
             return;
         }
         self.high = self.high.max(stamp.seq);
         self.newest = self.newest.max(stamp.ts);
-        self.ended |= stamp.ends;
         let count = usize::from(self.stream_count);
         match self.streams[..count].iter_mut().find(|(name, _)| *name == stamp.stream) {
             Some((_, high)) => *high = (*high).max(stamp.seq),
@@ -249,8 +258,7 @@ impl Ledger {
     /// What a ledger costs besides its runs, in bytes.
     pub const BASE_BYTES: usize = size_of::<Self>() + GHOSTS * 8 + 256;
 
-    /// An empty ledger for at most `capacity` runs, which allocates nothing yet. A `ttl` is in the unit of the
-    /// `now` given to [`Ledger::judge`].
+    /// An empty ledger for at most `capacity` runs, which allocates nothing yet. `ttl` is in milliseconds.
     #[must_use]
     pub fn new(order: Order, capacity: usize, ttl: u64) -> Self {
         Self {
@@ -265,7 +273,8 @@ impl Ledger {
         }
     }
 
-    /// Judges an event, and remembers it if it goes on. `now` must not go backwards.
+    /// Judges an event, and remembers it if it goes on. `now` is its arrival time in milliseconds and must not go
+    /// backwards.
     pub fn judge(&mut self, stamp: &Stamp, now: u64) -> Verdict {
         let order = self.order;
         let Some((run, was_ended)) = self.find(stamp.run, now) else {
@@ -273,7 +282,7 @@ impl Ledger {
             self.insert(stamp.run, Box::new(Run { seen: now, ..Run::starting_with(stamp) }));
             return Verdict::NewRun;
         };
-        let verdict = run.verdict(stamp, order);
+        let verdict = run.verdict(stamp, order, now);
         match verdict {
             Verdict::Restarted => *run = Run::starting_with(stamp),
             Verdict::Duplicate | Verdict::OutOfOrder => {}
@@ -286,12 +295,12 @@ impl Ledger {
         verdict
     }
 
-    /// Judges an event that does not end its run, if nothing can be lost by that: a known run goes on, not far from where it
-    /// is. `None` for any other event, of which nothing is remembered.
+    /// Judges an event that neither starts nor ends its run, if nothing can be lost by that: a known run goes on, not far from
+    /// where it is. `None` for any other event, of which nothing is remembered.
     pub fn judge_ordinary(&mut self, stamp: &Stamp, now: u64) -> Option<Verdict> {
         let order = self.order;
         let (run, _) = self.find(stamp.run, now)?;
-        let verdict = run.verdict(stamp, order);
+        let verdict = run.verdict(stamp, order, now);
         let ordinary = match verdict {
             Verdict::InOrder | Verdict::Late => true,
             Verdict::Gap => stamp.seq - run.high <= NEAR,

@@ -37,7 +37,7 @@ impl Secret {
         hasher.finish()
     }
 
-    /// The key of a run.
+    /// The key of a run id, without an event's name.
     #[must_use]
     pub fn run(&self, id: Str<'_>) -> RunKey {
         let mut hasher = SipHasher13x128::new_with_keys(self.sip[0], self.sip[1]);
@@ -89,10 +89,24 @@ impl Secret {
 pub struct RunKey(u128);
 
 impl RunKey {
-    /// Half of the key, where 64 bits do.
+    /// The key of the run that has this run id in events of the name with this index. Events of different names count on
+    /// their own, so the same run id in both means two runs. Only the lower half changes, and no two indices give
+    /// the same key.
+    #[must_use]
+    pub fn in_events(self, event: usize) -> Self {
+        Self(self.0 ^ u128::from(event as u64))
+    }
+
+    /// The lower half of the key, for uses where 64 bits are enough.
     #[must_use]
     pub fn short(self) -> u64 {
         self.0 as u64
+    }
+
+    /// The upper half of the key: a hash of the run id alone, the same for events of all names.
+    #[must_use]
+    pub fn id(self) -> u64 {
+        (self.0 >> 64) as u64
     }
 }
 
@@ -124,7 +138,9 @@ const STREAMS: [&str; 15] = [
 /// An event as the ledger judges it: of fixed size, without a word of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// The run.
+    /// The event's name, as in [`Claim`].
+    pub event: usize,
+    /// The run, by event name and run id.
     pub run: RunKey,
     /// The stream's hash.
     pub stream: u64,
@@ -136,13 +152,16 @@ pub struct Stamp {
     pub mark: u64,
     /// The run is over.
     pub ends: bool,
+    /// A run begins.
+    pub starts: bool,
 }
 
 impl Stamp {
     /// The stamp of an event.
     #[must_use]
     pub fn new(claim: &Claim<'_>, secret: &Secret) -> Self {
-        let (run, stream) = (secret.run(claim.run), secret.stream(claim.stream));
+        let (event, stream) = (claim.event, secret.stream(claim.stream));
+        let run = secret.run(claim.run).in_events(event);
         let mark = match claim.ts {
             Some(ts) => secret.mark(stream, claim.seq, ts),
             None => secret.hash64(|hasher| {
@@ -151,10 +170,11 @@ impl Stamp {
                 hasher.write(claim.payload);
             }),
         };
-        Self { run, stream, seq: claim.seq, ts: claim.ts, mark, ends: claim.ends }
+        let &Claim { seq, ts, ends, starts, .. } = claim;
+        Self { event, run, stream, seq, ts, mark, ends, starts }
     }
 
-    /// The stamp of another event of this run and stream, which does not end the run either.
+    /// The stamp of another event of this run and stream, which neither starts nor ends the run.
     #[must_use]
     #[inline]
     pub fn with(&self, seq: u64, ts: u64, secret: &Secret) -> Self {

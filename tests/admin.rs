@@ -353,3 +353,118 @@ async fn many_who_ask_at_once_are_all_answered() {
     }
     assert!(askers.join_all().await.iter().all(|status| *status == 200));
 }
+
+/// Places for connections to the admin address.
+const PLACES: usize = 64;
+
+async fn assert_alive(seqgate: &Seqgate) {
+    assert_eq!(seqgate.admin("/livez").await.0, 200);
+    assert_eq!(seqgate.admin("/readyz").await.0, 200);
+    assert_eq!(seqgate.admin("/metrics").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_send_nothing_keep_no_probe_out() {
+    let (_gateway, seqgate) = house(&[]).await;
+    let mut idle = Vec::new();
+    for _ in 0..PLACES + 6 {
+        idle.push(Peer::connect(seqgate.addresses.admin).await);
+    }
+    assert_alive(&seqgate).await;
+    // The oldest were closed for the others.
+    assert_eq!(idle[0].end().await, net::End::Fin);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_opened_again_whenever_they_are_closed_keep_no_probe_out() {
+    let (_gateway, seqgate) = house(&[]).await;
+    let admin = seqgate.addresses.admin;
+    let mut holders = tokio::task::JoinSet::new();
+    for _ in 0..2 * PLACES {
+        holders.spawn(async move {
+            loop {
+                if let Ok(mut peer) = Peer::try_connect(admin).await {
+                    peer.rest().await;
+                }
+            }
+        });
+    }
+    for _ in 0..3 {
+        assert_alive(&seqgate).await;
+    }
+    holders.abort_all();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_heads_and_unread_answers_keep_no_probe_out() {
+    let (_gateway, seqgate) = house(&[]).await;
+    let admin = seqgate.addresses.admin;
+    let mut held = Vec::new();
+    for n in 0..PLACES + 6 {
+        let mut peer = Peer::connect_small(admin, 4096).await;
+        let request = if n % 2 == 0 {
+            "GET /livez HTTP/1.1\r\nHost: a\r\nX-".to_owned()
+        } else {
+            "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20)
+        };
+        // Some are closed before they have sent everything.
+        peer.try_send(request).await.ok();
+        held.push(peer);
+    }
+    assert_alive(&seqgate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_waits_for_the_gateway_keeps_its_place_while_others_idle() {
+    let gateway = Gateway::bind().await;
+    let upstream = format!("https://{}", gateway.address);
+    let pin = net::tls::GOOD.fingerprint();
+    let settings =
+        [("upstream", upstream.as_str()), ("upstream-fingerprint", &pin), ("connect-timeout", "10s")];
+    let seqgate = Seqgate::start(gateway.address, &settings).await;
+    let mut waiting = Peer::connect(seqgate.addresses.admin).await;
+    waiting.send("GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    // The probe waits for the handshake.
+    let probe = gateway.accept().await;
+    let mut idle = Vec::new();
+    for _ in 0..2 * PLACES {
+        idle.push(Peer::connect(seqgate.addresses.admin).await);
+    }
+    drop(probe);
+    assert_eq!(waiting.answer().await.status, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "up to 20 s of silence"]
+async fn admin_connections_that_do_nothing_are_closed() {
+    let (_gateway, seqgate) = house(&[]).await;
+    let mut silent = Peer::connect(seqgate.addresses.admin).await;
+    let mut slow = Peer::connect(seqgate.addresses.admin).await;
+    slow.send("GET / HTTP/1.1\r\n").await;
+    let mut deaf = Peer::connect_small(seqgate.addresses.admin, 4096).await;
+    deaf.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(400)).await;
+    silent.rest().await;
+    slow.rest().await;
+    // Its pipelined requests were not all answered.
+    tokio::time::sleep(std::time::Duration::from_secs(25)).await;
+    deaf.rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_gives_the_gateway_as_much_time_as_clients_get() {
+    let mut gateway = Gateway::bind().await;
+    gateway.tls = Some(net::tls::GOOD.acceptor());
+    let upstream = format!("https://{}", gateway.address);
+    let pin = net::tls::GOOD.fingerprint();
+    let settings =
+        [("upstream", upstream.as_str()), ("upstream-fingerprint", &pin), ("connect-timeout", "20s")];
+    let seqgate = Seqgate::start(gateway.address, &settings).await;
+    let accepting = tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        loop {
+            gateway.accept_whenever().await;
+        }
+    });
+    assert_eq!(seqgate.admin("/readyz").await.0, 200);
+    accepting.abort();
+}

@@ -60,6 +60,8 @@ fn fuzz_targets_get_their_seeds() {
             b"SEQGATE_LISTEN=[::]:1\0SEQGATE_UPSTREAM=ws://[::1]:2/\0SEQGATE_ORDER=none".to_vec(),
             b"SEQGATE_EVENTS=agent, x\0SEQGATE_RUN_TTL=90m\0--inspect-limit=1MiB".to_vec(),
             b"SEQGATE_TRUSTED_PROXIES=10.0.0.0/8, 192.0.2.1\0SEQGATE_TUNNEL_PATHS=/a,/b".to_vec(),
+            b"SEQGATE_TRUSTED_PROXIES=10.1.2.3/8, ::ffff:10.0.0.0/104\0SEQGATE_IDENTITY_HEADERS=X-Acme-*,a"
+                .to_vec(),
             b"SEQGATE_LOG=off\0SEQGATE_LOG_FORMAT=xml\0SEQGATE_PORT=tcp://10.0.0.1:1\0SEQGATE_TYPO=1"
                 .to_vec(),
         ],

@@ -51,14 +51,15 @@ fn of_captured_traffic_nearly_all_is_seen_at_a_glance_and_all_of_that_is_true() 
         if let Subject::Event(claim) = event::peek(text.as_bytes(), &filtered()).unwrap().subject {
             events += 1;
             seen += usize::from(glance.is_some());
-            let is_lifecycle = claim.stream.unwrap().is("lifecycle");
+            let stream = claim.stream.unwrap();
+            let is_lifecycle = stream.is("lifecycle") || stream.is("run_status");
             lifecycle += usize::from(is_lifecycle);
             assert!(!is_lifecycle || glance.is_none(), "the phase stands in the middle: {text}");
         }
     }
     // The rest are tool events with a session behind their numbers.
     let others = events - lifecycle - seen;
-    assert!(seen > 200 && others * 20 < events, "{seen} of {events}, {lifecycle} lifecycle");
+    assert!(seen > 150 && others * 20 < events, "{seen} of {events}, {lifecycle} lifecycle");
 }
 
 #[test]
@@ -143,6 +144,7 @@ fn where_the_ends_do_not_say_enough_nothing_is_said() {
     assert!(glance(&event).is_some());
     for (what, with) in [
         ("assistant", "lifecycle"),
+        ("assistant", "run_status"),
         ("assistant", r"\u0061ssistant"),
         (r#""runId":"r""#, r#""runId":"\"r""#),
         (r#""runId":"r","#, ""),
@@ -303,7 +305,8 @@ fn most_of_what_was_captured_is_read_at_a_glance() {
         assert_eq!(tally.disagreed, 0, "{name}");
         assert_eq!((tally.read_whole + tally.read_ends) as usize, messages.len(), "{name}");
         ends += tally.read_ends as usize;
-        all += messages.len();
+        // Events whose phase is in the middle are always read wholly.
+        all += messages.iter().filter(|text| glance(text).is_some()).count();
     }
     // Short connections: each has to prove its shapes first.
     assert!(ends * 2 > all, "{ends} of {all}");

@@ -292,6 +292,12 @@ async fn over_http_it_is_429_with_the_time_to_wait() {
         "/hooks/agent",
         "/x/../v1/responses",
         "/__openclaw__/cap/x/v1/responses",
+        "/v1/responses?x=\"1\"",
+        "/hooks/<a>",
+        "/\"/../v1/responses",
+        "/ü\\..\\v1/responses",
+        "http://g/v1/responses",
+        "http://g:80/v1/chat/completions/?\"",
     ] {
         let mut client = seqgate.connect().await;
         client.send(post(path)).await;
@@ -308,9 +314,15 @@ async fn over_http_it_is_429_with_the_time_to_wait() {
         ask(&mut client, &gateway, "GET /v1/chat/completions HTTP/1.1\r\nHost: g\r\n\r\n").await;
     server.send(answer).await;
     client.until(b"ok").await;
+    for path in ["/\"?/v1/responses", "/v1/responses\"", "http://g/?\"//v1/responses"] {
+        let mut client = seqgate.connect().await;
+        let (mut server, _) = ask(&mut client, &gateway, &post(path)).await;
+        server.send(answer).await;
+        client.until(b"ok").await;
+    }
     let mut relayed = connected(websocket(&seqgate, &gateway, "/").await).await;
     assert_eq!(is_refused(&mut relayed, "1", "a").await["code"], "UNAVAILABLE");
-    assert_eq!(seqgate.metric(r#"seqgate_guard_refused_total{reason="rate"}"#).await, 7.0);
+    assert_eq!(seqgate.metric(r#"seqgate_guard_refused_total{reason="rate"}"#).await, 13.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,9 @@ mod net;
 
 use std::time::{Duration, Instant};
 
+use net::frames::agent;
 use net::http::{OK, ask, serve};
-use net::{End, Peer, assert_same, house, lines, noise, status, tunnel, value};
+use net::{End, Peer, assert_same, handshake, house, lines, noise, status, tunnel, value};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_streamed_as_the_gateway_sends_it() {
@@ -500,7 +501,7 @@ async fn another_protocol_becomes_a_tunnel() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_to_http_2_does_not_pass_and_the_request_does() {
     let (gateway, seqgate) = house(&[]).await;
-    for upgrade in ["h2c", "H2C", "h2c, foo", "foo, h2c", "websocket, h2c", "foo\r\nUpgrade: h2c", "h2c/1"] {
+    for upgrade in ["h2c", "H2C", "h2c, h2", "h2c,", "h2c\r\nUpgrade: h2", "h2c/1"] {
         let mut client = seqgate.connect().await;
         let request = format!(
             "GET /h2 HTTP/1.1\r\nHost: g\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {upgrade}\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
@@ -513,5 +514,54 @@ async fn an_upgrade_to_http_2_does_not_pass_and_the_request_does() {
         client.send("GET /next HTTP/1.1\r\nHost: g\r\n\r\n").await;
         serve(server, &gateway, "/next", OK).await;
         assert_eq!(client.answer().await.body, b"ok", "{upgrade}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_to_http_2_or_another_protocol_passes_without_http_2() {
+    let (gateway, seqgate) = house(&[]).await;
+    for (sent, received) in [
+        ("websocket, h2c", "websocket"),
+        ("h2c, websocket", "websocket"),
+        ("h2c,websocket,h2", "websocket"),
+        ("H2C/1, WebSocket,", "WebSocket"),
+        ("websocket\r\nUpgrade: h2c", "websocket"),
+        ("h2c\r\nUpgrade: websocket", "websocket"),
+        ("h2c, h2\r\nUpgrade: h2, websocket\r\nUpgrade: h2c", "websocket"),
+    ] {
+        let request = |upgrade: &str, connection: &str, rest: &str| {
+            handshake("/").replace(
+                "Upgrade: websocket\r\nConnection: Upgrade\r\n",
+                &format!("Upgrade: {upgrade}\r\nConnection: {connection}\r\n{rest}"),
+            )
+        };
+        let mut client = seqgate.connect().await;
+        let sent = request(sent, "Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABk\r\n");
+        let (mut server, head) = ask(&mut client, &gateway, &sent).await;
+        assert_eq!(lines(&head), lines(&request(received, "Upgrade", "")), "{sent}");
+        server.send(net::CONSENT).await;
+        client.expect(net::CONSENT.as_bytes()).await;
+        // It is judged: a repeat does not pass.
+        server.send([agent("r", 1, 1), agent("r", 1, 1), agent("r", 2, 2)].concat()).await;
+        client.expect(&[agent("r", 1, 1), agent("r", 2, 2)].concat()).await;
+        client.finish().await;
+        assert_eq!(server.end().await, End::Fin);
+    }
+    for (sent, received) in [
+        ("foo, h2c", "foo"),
+        ("h2c, foo/1", "foo/1"),
+        ("foo, h2, bar", "foo, bar"),
+        ("foo\r\nUpgrade: h2c\r\nUpgrade: bar", "foo\r\nUpgrade: bar"),
+    ] {
+        let request = |upgrade: &str| {
+            format!("GET / HTTP/1.1\r\nHost: g\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n")
+        };
+        let mut client = seqgate.connect().await;
+        let (mut server, head) = ask(&mut client, &gateway, &request(sent)).await;
+        assert_eq!(lines(&head), lines(&request(received)));
+        server.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n").await;
+        assert_eq!(status(&client.head().await), 101);
+        client.send("any bytes").await;
+        server.expect(b"any bytes").await;
     }
 }

@@ -7,7 +7,7 @@ mod net;
 use std::time::{Duration, Instant};
 
 use net::cable::Cable;
-use net::http::ask;
+use net::http::{OK, ask};
 use net::{End, Gateway, Peer, Seqgate, assert_same, handshake, house, value};
 use tokio::io::AsyncReadExt;
 
@@ -278,7 +278,21 @@ async fn chunk_times(server: &mut Peer, client: &mut Peer) -> Vec<Duration> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "two minutes of silence"]
+#[ignore = "more than a minute of silence"]
+async fn an_idle_client_connection_outlives_a_load_balancer_that_closes_after_60_s() {
+    let (gateway, seqgate) = house(&[]).await;
+    let mut client = seqgate.connect().await;
+    let (mut server, _) = ask(&mut client, &gateway, "GET / HTTP/1.1\r\nHost: g\r\n\r\n").await;
+    server.send(OK).await;
+    assert_eq!(client.answer().await.body, b"ok");
+    let since = Instant::now();
+    let ended = tokio::time::timeout(Duration::from_secs(240), client.stream.read(&mut [0])).await;
+    assert_eq!(ended.expect("the end of the connection").unwrap_or(0), 0);
+    assert!(since.elapsed() > Duration::from_secs(70), "{:?}", since.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "90 s of silence"]
 async fn a_client_that_vanishes_without_a_word_takes_its_request_with_it() {
     let here = "10.201.78.1";
     let Some(cable) = Cable::lay([here, "10.201.78.2"], ["fd5e:9a7f::1", "fd5e:9a7f::2"]) else {
@@ -294,6 +308,29 @@ async fn a_client_that_vanishes_without_a_word_takes_its_request_with_it() {
     let noticed = tokio::time::timeout(Duration::from_secs(240), server.stream.read(&mut [0])).await;
     println!("noticed after {:?}", since.elapsed());
     assert_eq!(noticed.expect("the end of the request").unwrap_or(0), 0);
+    let _ = client.kill();
+    let _ = client.wait();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "90 s of silence"]
+async fn a_client_that_vanishes_with_unacknowledged_data_frees_its_place_within_two_minutes() {
+    let here = "10.201.79.1";
+    let Some(cable) = Cable::lay([here, "10.201.79.2"], ["fd5e:9a80::1", "fd5e:9a80::2"]) else {
+        return eprintln!("skipped: `ip netns add` is not permitted here");
+    };
+    let gateway = Gateway::bind().await;
+    let seqgate = Seqgate::start(gateway.address, &[("listen", &format!("{here}:0"))]).await;
+    let mut client = cable.send(seqgate.addresses.listen, "GET / HTTP/1.1\r\nHost: g\r\n\r\n");
+    let mut server = gateway.accept().await;
+    server.head().await;
+    cable.silence(here);
+    server.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
+    let since = Instant::now();
+    let noticed = tokio::time::timeout(Duration::from_secs(120), server.stream.read(&mut [0])).await;
+    println!("noticed after {:?}", since.elapsed());
+    assert_eq!(noticed.expect("the end of the request").unwrap_or(0), 0);
+    seqgate.metric_becomes("seqgate_clients", 0.0).await;
     let _ = client.kill();
     let _ = client.wait();
 }

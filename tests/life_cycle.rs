@@ -361,6 +361,7 @@ fn check_prints_every_setting_with_its_source_and_the_memory_promise() {
         ["SEQGATE_HEADER_TIMEOUT", "default", "10s"],
         ["SEQGATE_DRAIN_TIMEOUT", "default", "25s"],
         ["SEQGATE_TRUSTED_PROXIES", "default", "(empty)"],
+        ["SEQGATE_IDENTITY_HEADERS", "default", "(empty)"],
         [
             "SEQGATE_TUNNEL_PATHS",
             "default",
@@ -406,6 +407,9 @@ fn a_bad_value_is_exit_code_64_and_one_line_that_says_what_would_do() {
         ("DRAIN_TIMEOUT", "99999999999999999999s", "a duration"),
         ("TRUSTED_PROXIES", "10.0.0.0/33", "networks"),
         ("TRUSTED_PROXIES", "proxy.example", "networks"),
+        ("TRUSTED_PROXIES", "0.0.0.0/0", "every client would be trusted"),
+        ("TRUSTED_PROXIES", "10.1.2.3/8", "10.1.2.3/32"),
+        ("IDENTITY_HEADERS", "x user", "names of headers"),
         ("TUNNEL_PATHS", "desktop/", "begin with /"),
         ("LOG", "verbose", "off, error, warn, info, debug or trace"),
         ("LOG_FORMAT", "xml", "auto, text or json"),

@@ -9,6 +9,8 @@ mod bounds;
 mod headers;
 #[path = "http.rs"]
 mod http;
+#[path = "http_1_0.rs"]
+mod http_1_0;
 #[path = "http_answers.rs"]
 mod http_answers;
 #[path = "http_ends.rs"]

@@ -26,7 +26,7 @@ fn utf16(text: &str) -> Vec<u16> {
 
 /// The kind of an event that says just this.
 fn kind(run: &str, seq: u64) -> Kind {
-    Kind::Event { run: utf16(run), stream: None, seq, ts: None, ends: false }
+    Kind::Event { run: utf16(run), stream: None, seq, ts: None, ends: false, starts: false }
 }
 
 /// An event with these members in its payload.
@@ -108,8 +108,14 @@ fn the_last_of_equal_keys_counts() {
 #[test]
 fn keys_and_names_may_be_escaped() {
     let text = r#"{"\u0074ype":"\u0065vent","e\u0076ent":"a\u0067ent","pay\u006Coad":{"run\u0049d":"\u0072","s\u0065q":2,"stream":"lifec\u0079cle","d\u0061ta":{"ph\u0061se":"\u0065nd"},"t\u0073":5},"\u0073\u0065\u0071":3}"#;
-    let subject =
-        Kind::Event { run: utf16("r"), stream: Some(utf16("lifecycle")), seq: 2, ts: Some(5), ends: true };
+    let subject = Kind::Event {
+        run: utf16("r"),
+        stream: Some(utf16("lifecycle")),
+        seq: 2,
+        ts: Some(5),
+        ends: true,
+        starts: false,
+    };
     assert_eq!(ours(text.as_bytes()), Some(Fields { outer: Some(3), subject }));
     agree(text.as_bytes());
     for name in [r#""ägent""#, r#""\u00e4gent""#, r#""\u00E4gent""#] {
@@ -290,6 +296,25 @@ fn an_end_is_a_lifecycle_event_whose_last_phase_is_end_or_error() {
     assert!(!ends(r#""stream":"lifecycle","phase":"end""#));
     assert!(!ends(r#""stream":"assistant","data":{"phase":"end"}"#));
     assert!(!ends(r#""data":{"phase":"end"}"#));
+}
+
+#[test]
+fn a_start_is_a_lifecycle_start_or_a_workspace_in_preparation() {
+    let starts = |payload: &str| {
+        let text = with(&format!(r#""runId":"r","seq":2,{payload}"#));
+        agree(text.as_bytes());
+        matches!(claim_of(&text), Kind::Event { starts: true, ends: false, .. })
+    };
+    assert!(starts(r#""stream":"lifecycle","data":{"phase":"start"}"#));
+    assert!(starts(r#""data":{"phase":"end","phase":"st\u0061rt"},"stream":"lifecycle""#));
+    assert!(starts(r#""stream":"run_status","data":{"x":{"phase":"end"},"phase":"preparing_workspace"}"#));
+    assert!(starts(r#""data":{"phase":"\u0070reparing_workspace"},"stream":"run_st\u0061tus""#));
+    assert!(!starts(r#""stream":"lifecycle","data":{"phase":"preparing_workspace"}"#));
+    assert!(!starts(r#""stream":"run_status","data":{"phase":"start"}"#));
+    assert!(!starts(r#""stream":"run_status","data":{"phase":"preparing_workspaces"}"#));
+    assert!(!starts(r#""stream":"lifecycle","data":{"phase":"start","phase":"end"}"#));
+    assert!(!starts(r#""stream":"lifecycle","data":[{"phase":"start"}]"#));
+    assert!(!starts(r#""stream":"lifecycle","phase":"start""#));
 }
 
 #[test]
@@ -509,7 +534,15 @@ fn payload_value(name: &'static str) -> BoxedStrategy<String> {
         "stream" => words(&[r#""assistant""#, r#""lifecycle""#, r#""\u006cifecycle""#]),
         "runId" => any_string().boxed(),
         _ => {
-            let phase = words(&[r#""end""#, r#""error""#, r#""\u0065nd""#, r#""start""#, "null", "7"]);
+            let phase = words(&[
+                r#""end""#,
+                r#""preparing_workspace""#,
+                r#""error""#,
+                r#""\u0065nd""#,
+                r#""start""#,
+                "null",
+                "7",
+            ]);
             members(&["phase"], move |_| phase.clone()).prop_map(|members| object(&members)).boxed()
         }
     }
@@ -678,7 +711,13 @@ thread_local! {
 #[test]
 fn a_builder_event_is_what_it_says() {
     let text = event("r", 2).ts(5).phase("end").outer(9).to_string();
-    let subject =
-        Kind::Event { run: utf16("r"), stream: Some(utf16("lifecycle")), seq: 2, ts: Some(5), ends: true };
+    let subject = Kind::Event {
+        run: utf16("r"),
+        stream: Some(utf16("lifecycle")),
+        seq: 2,
+        ts: Some(5),
+        ends: true,
+        starts: false,
+    };
     assert_eq!(ours(text.as_bytes()), Some(Fields { outer: Some(9), subject }));
 }

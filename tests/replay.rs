@@ -162,7 +162,8 @@ fn an_event_out_of_order_is_explained_by_what_its_stream_and_run_had_reached() {
         told(Order::Stream, &events),
         [format!(
             "line 3: dropped as out of order: assistant event 7 of run {r}: its stream had reached 9 (line 1), \
-             the run 12 (line 2); its ts 900 is not newer than 1000"
+             the run 12 (line 2); its ts 900 is not newer than 1000; the run had not ended, and its last event arrived 0 ms \
+             before"
         )]
     );
     let reached = "its stream had reached 9 (line 1), the run 9 (line 1)";
@@ -170,14 +171,14 @@ fn an_event_out_of_order_is_explained_by_what_its_stream_and_run_had_reached() {
         told(Order::Stream, &[event("r", 9), event("r", 7).ts(None)]),
         [format!(
             "line 2: dropped as out of order: assistant event 7 of run {r}: {reached}; it has no ts that could show \
-             a new start"
+             a new start; the run had not ended, and its last event arrived 0 ms before"
         )]
     );
     assert_eq!(
         told(Order::Stream, &[event("r", 9).ts(None), event("r", 7)]),
         [format!(
             "line 2: dropped as out of order: assistant event 7 of run {r}: {reached}; no event of the run had a ts \
-             to compare with its own"
+             to compare with its own; the run had not ended, and its last event arrived 1000 ms before"
         )]
     );
 }
@@ -191,7 +192,8 @@ fn under_the_order_of_runs_what_was_overtaken_is_dropped_and_the_sentence_says_b
         told(Order::Run, &events),
         [format!(
             "line 3: dropped as out of order: assistant event 2 of run {}: the run had reached 3 (line 2), and must \
-             rise as a whole; its ts 1000 is not newer than 1000",
+             rise as a whole; its ts 1000 is not newer than 1000; the run had not ended, and its last event arrived \
+             0 ms before",
             r()
         )]
     );
@@ -218,6 +220,30 @@ fn neither_sentences_nor_reports_hold_a_run_id_a_text_or_an_unknown_stream() {
         assert!(!all.contains(secret), "{all}");
     }
     assert!(told[0].contains("other event 1"), "{told:?}");
+}
+
+// A clock that steps back.
+
+#[test]
+fn a_run_id_used_again_after_the_clock_stepped_back_loses_nothing() {
+    let turn = |ts: u64, text: &str| {
+        let events = [event("r", 1).phase("start"), event("r", 2).text(text), event("r", 3).phase("end")];
+        events.into_iter().zip(ts..).map(|(event, ts)| event.ts(ts)).collect::<Vec<_>>()
+    };
+    let events = [turn(9_000_000, "a"), turn(8_000_000, "b"), turn(5_000_000, "c")].concat();
+    let (told, report) = replay(under(Order::Stream), &as_lines(&events));
+    assert_eq!(told, [""; 0]);
+    assert_eq!(report.total().judged[Verdict::Restarted as usize], 2);
+}
+
+#[test]
+fn a_silence_is_measured_by_the_recorder() {
+    let [first, stale] = [event("r", 9), event("r", 3).ts(1)].map(|event| event.to_string());
+    let at = |ms| [captured("a", 0, &first), captured("a", ms, &stale)];
+    assert_eq!(replay(under(Order::Stream), &as_lines(&at(2000))).0, [""; 0]);
+    let (told, _) = replay(under(Order::Stream), &as_lines(&at(1999)));
+    let end = "; the run had not ended, and its last event arrived 1999 ms before";
+    assert!(told[0].ends_with(end), "{told:?}");
 }
 
 // Lines.

@@ -6,8 +6,9 @@ mod support;
 use std::collections::HashMap;
 
 use proptest::prelude::*;
+use seqgate::event::{self, Subject};
 use seqgate::filter::Verdict::{Duplicate, Gap, InOrder, Late, NewRun, OutOfOrder, Restarted};
-use seqgate::filter::{Departed, Ledger, Order, RECENT, STREAMS, Verdict};
+use seqgate::filter::{Departed, Ledger, Order, RECENT, SILENCE, STREAMS, Verdict};
 use seqgate::stamp::{RunKey, Secret, Stamp};
 use support::events::{Event, event};
 use support::naive_table::{BoundedTwin, TwinRun, stamp, stamp_of, with_claim};
@@ -231,6 +232,152 @@ fn a_late_event_counts_like_any_other() {
     );
 }
 
+// A clock that steps back.
+
+/// Verdicts of a new ledger for events and their arrival times.
+fn verdicts_at(order: Order, events: &[(Event, u64)]) -> Vec<Verdict> {
+    let mut ledger = Ledger::new(order, 100, FOREVER);
+    events.iter().map(|(event, now)| ledger.judge(&stamp(event), *now)).collect()
+}
+
+fn start(seq: u64) -> Event {
+    event("r", seq).phase("start")
+}
+
+#[test]
+fn an_ended_run_restarts_at_a_start_however_old() {
+    let preparing = event("r", 1).phase("preparing_workspace").stream("run_status");
+    for order in ORDERS {
+        for again in [start(1), start(3), preparing.clone(), start(2).ts(None)] {
+            let again = if again.ts.is_some() { again.ts(1) } else { again };
+            let events = [start(1), event("r", 2), event("r", 5).phase("end"), again, event("r", 6).ts(2)];
+            assert_eq!(verdicts(order, &events)[3..], [Restarted, Gap], "{:?}", events[3]);
+        }
+    }
+}
+
+#[test]
+fn only_a_start_restarts_an_ended_run_whose_clock_stepped_back() {
+    let end = event("r", 9).phase("end");
+    let not_starts = [
+        event("r", 1).phase("preparing_workspace").ts(1),
+        event("r", 1).phase("START").ts(1),
+        event("r", 1).phase("started").ts(1),
+        event("r", 1).stream("lifecycle").text("start").ts(1),
+    ];
+    for not_start in not_starts {
+        assert_eq!(last(&[end.clone(), not_start]), OutOfOrder);
+    }
+    for (stream, phase) in [("run_status", "start"), ("tool", "start"), ("assistant", "preparing_workspace")]
+    {
+        let of = |seq| event("r", seq).phase(phase).stream(stream);
+        assert_eq!(last(&[of(8), end.clone(), of(1).ts(1)]), OutOfOrder, "{stream} {phase}");
+    }
+}
+
+#[test]
+fn a_start_does_not_restart_a_run_that_has_not_ended() {
+    assert_eq!(last(&[event("r", 9).stream("lifecycle"), start(1).ts(1)]), OutOfOrder);
+}
+
+#[test]
+fn a_repeated_start_after_the_end_is_a_duplicate() {
+    assert_eq!(last(&[start(1), event("r", 2).phase("end"), start(1)]), Duplicate);
+}
+
+#[test]
+fn the_end_of_a_stray_ends_the_run() {
+    // The clock steps back within the run, so that its end is older than its start.
+    let run = [event("r", 1).ts(9000), event("r", 2).ts(10), event("r", 3).phase("end").ts(20)];
+    let events = [&run[..], &[start(1).ts(30), event("r", 2).ts(40)]].concat();
+    for order in ORDERS {
+        assert_eq!(verdicts(order, &events), [NewRun, InOrder, Gap, Restarted, InOrder]);
+    }
+    let mut ledger = Ledger::new(Order::Stream, 2, FOREVER);
+    ledger.judge(&stamp(&event("live", 1)), 0);
+    for event in &run {
+        ledger.judge(&stamp(event), 0);
+    }
+    ledger.judge(&stamp(&event("new", 1)), 0);
+    assert_eq!(ledger.take_departed(), Departed { ended: 1, ..Departed::default() });
+}
+
+#[test]
+fn an_unknown_event_after_a_silence_restarts_the_run() {
+    for order in ORDERS {
+        let of = |pause| verdicts_at(order, &[(event("r", 9), 7), (event("r", 3).ts(1), 7 + pause)])[1];
+        assert_eq!(of(SILENCE), Restarted);
+        assert_eq!(of(SILENCE - 1), if order == Order::Any { Late } else { OutOfOrder });
+        let known = verdicts_at(order, &[(event("r", 9), 0), (event("r", 9), 1_000_000)]);
+        assert_eq!(known, [NewRun, Duplicate], "a known repeat stays one");
+        let ahead = verdicts_at(order, &[(event("r", 9), 0), (event("r", 10).ts(1), 1_000_000)]);
+        assert_eq!(ahead, [NewRun, InOrder]);
+    }
+    assert_eq!(SILENCE, 2000);
+}
+
+#[test]
+fn a_dropped_event_ends_the_silence() {
+    let stale = event("r", 3).ts(1);
+    let events = [
+        (event("r", 9), 0),
+        (stale.clone(), 1999),
+        (event("r", 9), 3998),
+        (stale.clone(), 5997),
+        (stale, 7997),
+    ];
+    let expected = [NewRun, OutOfOrder, Duplicate, OutOfOrder, Restarted];
+    assert_eq!(verdicts_at(Order::Stream, &events), expected);
+}
+
+// Ordinary events.
+
+#[test]
+fn an_ordinary_event_refreshes_the_ttl_and_ends_the_silence() {
+    let mut ledger = Ledger::new(Order::Stream, 10, 5000);
+    ledger.judge(&stamp(&event("r", 5)), 0);
+    assert_eq!(ledger.judge_ordinary(&stamp(&event("r", 6)), 4000), Some(InOrder));
+    assert_eq!(ledger.next_expiry(), Some(9000));
+    assert_eq!(ledger.judge(&stamp(&event("r", 2).ts(1)), 5999), OutOfOrder);
+    ledger.expire(10_998);
+    assert_eq!(ledger.len(), 1);
+}
+
+#[test]
+fn no_event_that_restarts_a_run_is_ordinary() {
+    let mut ledger = Ledger::new(Order::Any, 10, FOREVER);
+    ledger.judge(&stamp(&event("r", 5)), 0);
+    assert_eq!(ledger.judge_ordinary(&stamp(&event("r", 4).ts(1)), SILENCE), None);
+    assert_eq!(ledger.judge(&stamp(&event("r", 4).ts(1)), SILENCE), Restarted);
+    ledger.judge(&stamp(&event("r", 5).phase("end")), SILENCE);
+    assert_eq!(ledger.judge_ordinary(&stamp(&start(1).ts(0)), SILENCE), None);
+}
+
+// Event names.
+
+fn named(names: &[String], name: &str, event: &Event) -> Stamp {
+    let text = event.to_string().replacen("\"agent\"", &format!("\"{name}\""), 1);
+    match event::peek(text.as_bytes(), names).unwrap().subject {
+        Subject::Event(claim) => Stamp::new(&claim, &Secret::new([7; 16])),
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+#[test]
+fn events_of_different_names_are_different_runs() {
+    let names = ["agent".to_owned(), "other".to_owned()];
+    let mut ledger = Ledger::new(Order::Stream, 10, FOREVER);
+    for (seq, expected) in [(1, NewRun), (2, InOrder), (2, Duplicate)] {
+        for name in &names {
+            assert_eq!(ledger.judge(&named(&names, name, &event("r", seq)), 0), expected, "{name} {seq}");
+        }
+    }
+    assert_eq!(ledger.len(), 2);
+    let keys = ["agent", "other"].map(|name| named(&names, name, &event("r", 1)).run);
+    assert_ne!(keys[0], keys[1]);
+    assert_eq!(keys[0].id(), keys[1].id(), "one run id for the estimate");
+}
+
 // Missing ts.
 
 #[test]
@@ -411,6 +558,33 @@ fn a_run_that_comes_back_after_its_eviction_is_counted_once() {
 }
 
 #[test]
+fn the_last_256_evicted_runs_are_known_to_return() {
+    let mut ledger = Ledger::new(Order::Stream, 1, FOREVER);
+    let mut judge = |run: usize| {
+        ledger.judge(&stamp(&event(&run.to_string(), 1)), 0);
+        ledger.take_departed().returned
+    };
+    // Run 300 is tracked, 44 to 299 are the last 256 that were evicted.
+    (0..=300).for_each(|run| assert_eq!(judge(run), 0));
+    assert_eq!(judge(44), 1);
+    // Each return evicts another run, whose key replaces the oldest: 45 to 47 are no longer known after that.
+    assert_eq!([judge(300), judge(44), judge(299), judge(47), judge(49)], [1, 1, 1, 0, 1]);
+}
+
+#[test]
+fn a_forgetful_ledger_holds_neither_live_nor_ended_runs() {
+    let mut ledger = Ledger::new(Order::Stream, 10, FOREVER);
+    let events = [event("live", 1), event("ended", 1).phase("end")];
+    for _ in 0..2 {
+        for event in &events {
+            assert_eq!(ledger.judge(&stamp(event), 0), NewRun);
+        }
+        ledger.forget();
+        assert_eq!((ledger.len(), ledger.next_expiry()), (0, None));
+    }
+}
+
+#[test]
 fn a_ledger_for_no_runs_holds_one() {
     let mut ledger = Ledger::new(Order::Stream, 0, FOREVER);
     assert_eq!(ledger.judge(&stamp(&event("a", 1)), 0), NewRun);
@@ -430,20 +604,42 @@ fn any_order() -> impl Strategy<Value = Order> {
     proptest::sample::select(&ORDERS[..])
 }
 
-const STREAM_NAMES: [&str; 11] =
-    ["lifecycle", "assistant", "tool", "item", "plan", "patch", "usage", "acp", "error", "notice", ""];
+const STREAM_NAMES: [&str; 12] = [
+    "lifecycle",
+    "run_status",
+    "assistant",
+    "tool",
+    "item",
+    "plan",
+    "patch",
+    "usage",
+    "acp",
+    "error",
+    "notice",
+    "",
+];
 
 /// An event from domains so small that everything collides.
 fn any_event(runs: usize, seqs: u64) -> impl Strategy<Value = Event> {
     let run = (0..runs).prop_map(|n| format!("run-{n}"));
     let stream = prop_oneof![2 => 0..3usize, 1 => 0..STREAM_NAMES.len()].prop_map(|n| STREAM_NAMES[n]);
-    let phase = prop_oneof![6 => Just(None), 1 => Just(Some("start")), 2 => Just(Some("end")), 1 => Just(Some("error"))];
+    let phase = prop_oneof![6 => Just(None), 1 => Just(Some("start")), 1 => Just(Some("preparing_workspace")), 2 => Just(Some("end")), 1 => Just(Some("error"))];
     let ts = prop_oneof![1 => Just(None), 4 => (0..4u64).prop_map(Some)];
     let text = prop_oneof![Just("a"), Just("b")];
     (run, stream, phase, 0..seqs, ts, text).prop_map(|(run, stream, phase, seq, ts, text)| {
         let phase = phase.map(str::to_owned);
         Event { run, stream: stream.into(), phase, text: text.into(), seq, ts, outer: None }
     })
+}
+
+/// A run: of each event the clock's step, the pause before it and its stream; whether it begins with a preparation, and
+/// whether its end is sent.
+fn a_turn() -> impl Strategy<Value = (Vec<(i64, i64, usize)>, bool, bool)> {
+    const HOUR: i64 = 3_600_000;
+    let step = prop_oneof![8 => Just(0), 1 => 1000..=HOUR, 1 => -HOUR..=-1000];
+    let pause = prop_oneof![8 => 1..300i64, 1 => 1500..4000i64];
+    let events = proptest::collection::vec((step, pause, 0..3usize), 2..40);
+    (events, any::<bool>(), prop_oneof![4 => Just(true), 1 => Just(false)])
 }
 
 /// A long run whose seq rises on the whole, with steps back that reach beyond the fingerprints.
@@ -465,7 +661,7 @@ fn agrees_with_the_unbounded_twin(order: Order, events: &[Event]) -> Result<(), 
     let mut ledger = Ledger::new(order, 1000, FOREVER);
     let mut twin: HashMap<&str, TwinRun> = HashMap::new();
     for (i, event) in events.iter().enumerate() {
-        let expected = twin.entry(&event.run).or_default().judge(order, event);
+        let expected = twin.entry(&event.run).or_default().judge(order, event, 0);
         prop_assert_eq!(ledger.judge(&stamp(event), 0), expected, "event {} of {:#?}", i, events);
     }
     prop_assert_eq!(ledger.len(), twin.len());
@@ -494,7 +690,7 @@ proptest! {
         order in any_order(),
         capacity in 1..6usize,
         ttl in prop_oneof![Just(20u64), Just(100_000)],
-        events in proptest::collection::vec((any_event(9, 5), prop_oneof![4 => 0..3u64, 1 => 0..30u64]), 1..120),
+        events in proptest::collection::vec((any_event(9, 5), prop_oneof![8 => 0..3u64, 2 => 0..30u64, 1 => 1990..2010u64]), 1..120),
     ) {
         let mut ledger = Ledger::new(order, capacity, ttl);
         let mut twin = BoundedTwin::new(order, capacity, ttl);
@@ -508,6 +704,56 @@ proptest! {
             prop_assert_eq!(ledger.next_expiry(), oldest);
         }
         prop_assert_eq!(ledger.take_departed(), twin.departed);
+    }
+
+    /// Runs of one id, one after the other, on a clock that steps by up to an hour either way between and within them. Each
+    /// begins with a start, and ends unless the next comes after a silence.
+    #[test]
+    fn no_event_of_a_real_run_is_lost_however_the_clock_steps(
+        turns in proptest::collection::vec(a_turn(), 1..8),
+        order in any_order(),
+    ) {
+        let (mut clock, mut now) = (100_000_000i64, 0);
+        let mut ledger = Ledger::new(order, 10, FOREVER);
+        let mut sent = Vec::new();
+        for (steps, is_prepared, ends) in turns {
+            let count = steps.len();
+            for (i, (step, pause, stream)) in steps.into_iter().enumerate() {
+                clock = (clock + pause + step).max(0);
+                now += pause as u64;
+                let event = event("r", i as u64 + 1).ts(clock as u64);
+                let event = match i {
+                    0 if is_prepared => event.phase("preparing_workspace").stream("run_status"),
+                    0 => event.phase("start"),
+                    _ if i + 1 == count && ends => event.phase("end"),
+                    _ => event.stream(["assistant", "tool", "item"][stream]),
+                };
+                // An event with the number, stream and time of another is a repeat by definition.
+                let mark = (event.seq, event.stream.clone(), event.ts);
+                let is_repeat = sent.contains(&mark);
+                sent.push(mark);
+                let verdict = ledger.judge(&stamp(&event), now);
+                prop_assert!(is_repeat || !verdict.drops(), "{:?} of {} at {}", verdict, event, now);
+            }
+            now += if ends { 1 } else { SILENCE };
+            clock += if ends { 1 } else { SILENCE as i64 };
+        }
+    }
+
+    /// Two names beside a ledger for each.
+    #[test]
+    fn events_of_two_names_are_judged_as_on_two_connections(
+        order in any_order(),
+        events in proptest::collection::vec((any_event(3, 9), any::<bool>()), 1..120),
+    ) {
+        let names = ["agent".to_owned(), "other".to_owned()];
+        let mut both = Ledger::new(order, 100, FOREVER);
+        let mut apart = [(); 2].map(|()| Ledger::new(order, 100, FOREVER));
+        for (event, is_other) in &events {
+            let stamp_of_both = named(&names, &names[usize::from(*is_other)], event);
+            let expected = apart[usize::from(*is_other)].judge(&stamp(event), 0);
+            prop_assert_eq!(both.judge(&stamp_of_both, 0), expected);
+        }
     }
 
     /// Behind the first difference they know different things, and may differ either way.

@@ -144,6 +144,12 @@ fn a_bad_value_is_refused_with_its_name_its_value_and_what_would_be_accepted() {
         ("SEQGATE_CONNECT_TIMEOUT", "5 s"),
         ("SEQGATE_TRUSTED_PROXIES", "10.0.0.0/33"),
         ("SEQGATE_TRUSTED_PROXIES", "everybody"),
+        ("SEQGATE_TRUSTED_PROXIES", "0.0.0.0/0"),
+        ("SEQGATE_TRUSTED_PROXIES", "10.1.2.3/8"),
+        ("SEQGATE_IDENTITY_HEADERS", "x user"),
+        ("SEQGATE_IDENTITY_HEADERS", "*"),
+        ("SEQGATE_IDENTITY_HEADERS", "x-*-user"),
+        ("SEQGATE_IDENTITY_HEADERS", "x-sso, Authorization"),
         ("SEQGATE_TUNNEL_PATHS", "desktop/"),
         ("SEQGATE_LOG", "loud"),
         ("SEQGATE_LOG_FORMAT", "xml"),
@@ -152,6 +158,70 @@ fn a_bad_value_is_refused_with_its_name_its_value_and_what_would_be_accepted() {
         assert!(line.starts_with(&format!("{name} is {value:?}: expected ")), "{line}");
         assert!(!line.contains('\n'), "{line}");
     }
+}
+
+#[test]
+fn networks_that_trust_every_client_are_refused() {
+    for value in [
+        "0.0.0.0/0",
+        "::/0",
+        "::ffff:0:0/96",
+        "10.1.2.3/0",
+        "2001:db8::1/0",
+        "10.0.0.1, 0.0.0.0/0",
+        "0.0.0.0/1,128.0.0.0/1",
+        "128.0.0.0/1, 10.0.0.1, 0.0.0.0/2, 64.0.0.0/2",
+        "0.0.0.0/1,128.0.0.0/2,192.0.0.0/3",
+        "::ffff:0.0.0.0/97, 128.0.0.0/1",
+        "::/1, 8000::/1",
+        "2000::/3",
+        "2000::/4,3000::/4",
+    ] {
+        let line = refusal("SEQGATE_TRUSTED_PROXIES", value);
+        assert!(line.contains("every client would be trusted"), "{line}");
+    }
+    for value in ["0.0.0.0/1", "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16", "fc00::/7", "2000::/4", "0.0.0.0"] {
+        environment(&[("SEQGATE_TRUSTED_PROXIES", value)]).unwrap();
+    }
+}
+
+#[test]
+fn a_network_with_bits_after_its_prefix_is_refused_with_both_meanings() {
+    for (value, network, address) in [
+        ("10.1.2.3/8", "10.0.0.0/8", "10.1.2.3/32"),
+        ("192.0.2.0/24, 10.1.2.3/31", "10.1.2.2/31", "10.1.2.3/32"),
+        ("2001:db8::1/32", "2001:db8::/32", "2001:db8::1/128"),
+        ("::ffff:10.1.2.3/104", "10.0.0.0/8", "10.1.2.3/32"),
+    ] {
+        let line = refusal("SEQGATE_TRUSTED_PROXIES", value);
+        let meanings = format!("expected {network} for the whole network or {address} for the one address");
+        assert!(line.contains(&meanings), "{line}");
+    }
+    let mut values = Values::default();
+    values.flag("trusted-proxies", "10.1.2.3/8".to_owned()).unwrap();
+    let line = Config::new(&values).unwrap_err().to_string();
+    assert!(line.starts_with("--trusted-proxies is \"10.1.2.3/8\": expected 10.0.0.0/8"), "{line}");
+}
+
+#[test]
+fn ipv4_addresses_in_ipv6_are_the_ipv4_addresses() {
+    let config =
+        environment(&[("SEQGATE_TRUSTED_PROXIES", "::ffff:10.0.0.0/104, ::ffff:192.0.2.1")]).unwrap();
+    let nets: Vec<String> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(nets, ["10.0.0.0/8", "192.0.2.1/32"]);
+}
+
+#[test]
+fn identity_headers_are_added_to_the_well_known_ones() {
+    let headers = |value: &str| environment(&[("SEQGATE_IDENTITY_HEADERS", value)]).unwrap().identity_headers;
+    let known = headers("");
+    assert_eq!(known, environment(&[]).unwrap().identity_headers);
+    assert_eq!(headers("X-Authentik-Username, REMOTE_USER"), known);
+    assert_ne!(headers("x-acme-user"), known);
+    assert_eq!(headers("X_Acme_User"), headers("x-acme-user"));
+    assert_eq!(headers("x-acme-*, x-acme-user"), headers("X-ACME-*"));
+    let line = refusal("SEQGATE_IDENTITY_HEADERS", "x-forwarded-*");
+    assert!(line.contains("do not cover x-forwarded-for"), "{line}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use net::frames::{BINARY, TEXT, agent, frame};
 use net::http::{OK, ask, assert_own};
 use net::tls::{self, AUTHORITY, Authority, GOOD, Pair, Wire};
 use net::{End, Gateway, Peer, Relayed, Seqgate, handshake, patiently, status, value};
-use rcgen::date_time_ymd;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ServerConfig};
@@ -105,6 +105,105 @@ async fn a_pin_is_enough_whatever_else_is_in_the_certificate() {
         assert_eq!(server.stream.protocol(), None);
         server.send(OK).await;
         assert_eq!(client.answer().await.body, b"ok");
+    }
+}
+
+/// A certificate for 127.0.0.1 that is marked as an authority's and signed by its own key, as `openssl req -x509` makes
+/// it; `change` makes it unusual.
+fn self_signed(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let pair = Pair {
+        cert: tls::place(&format!("{name}.cert.pem")),
+        key: tls::place(&format!("{name}.key.pem")),
+        der: certificate.der().to_vec(),
+    };
+    std::fs::write(&pair.cert, certificate.pem()).unwrap();
+    std::fs::write(&pair.key, key.serialize_pem()).unwrap();
+    pair
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_the_ca_file_lists_is_accepted_from_the_server() {
+    let ca = self_signed("self signed ca", |_| {});
+    let server = self_signed("self signed server", |params| params.is_ca = IsCa::ExplicitNoCa);
+    let plain = self_signed("self signed plain", |params| params.is_ca = IsCa::NoCa);
+    let leaf = Authority::new("not listed").issue("listed leaf", |_| {});
+    let others = std::fs::read(&AUTHORITY.file).unwrap();
+    for pair in [ca, server, plain, leaf] {
+        // Also among others.
+        let bundle = tls::place("bundle.pem");
+        let listed = std::fs::read(&pair.cert).unwrap();
+        std::fs::write(&bundle, [others.as_slice(), &listed].concat()).unwrap();
+        for file in [&pair.cert, &bundle] {
+            let gateway = showing(&pair).await;
+            let seqgate = before(&gateway, &[("upstream-ca", file.to_str().unwrap())]).await;
+            let mut client = seqgate.connect().await;
+            let (mut server, _) = ask(&mut client, &gateway, GET).await;
+            server.send(OK).await;
+            assert_eq!(client.answer().await.body, b"ok");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listed_certificate_still_has_to_be_valid_and_for_the_name() {
+    let elsewhere = self_signed("listed elsewhere", |params| {
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("elsewhere.test".try_into().unwrap())];
+    });
+    let nameless = self_signed("listed nameless", |params| params.subject_alt_names.clear());
+    let old = self_signed("listed old", |params| params.not_after = date_time_ymd(2002, 1, 1));
+    let young = self_signed("listed young", |params| {
+        params.not_before = date_time_ymd(2999, 1, 1);
+        params.not_after = date_time_ymd(3000, 1, 1);
+    });
+    let shown = self_signed("shown", |_| {});
+    let listed = self_signed("listed instead", |_| {});
+    for (shown, listed, why) in [
+        (&elsewhere, &elsewhere, "elsewhere.test"),
+        (&nameless, &nameless, "no subject alternative name"),
+        (&old, &old, "has expired"),
+        (&young, &young, "is not valid yet"),
+        // The same subject, but another certificate.
+        (&shown, &listed, "SEQGATE_UPSTREAM_FINGERPRINT"),
+    ] {
+        let gateway = showing(shown).await;
+        let seqgate = before(&gateway, &[("upstream-ca", listed.cert.to_str().unwrap())]).await;
+        let watching = tokio::spawn(async move { gateway.accept_whenever().await });
+        let mut client = seqgate.connect().await;
+        client.send(GET).await;
+        let message = assert_own(&client.answer().await, 502, "upstream_tls");
+        assert!(message.contains("certificate") && message.contains(why), "{message}");
+        assert!(!message.contains("Error("), "{message}");
+        assert!(!watching.is_finished(), "{why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_of_the_gateway_is_reported_in_a_sentence() {
+    for (alert, why) in [
+        (40, "no TLS cipher or key exchange in common"),
+        (70, "does not speak TLS 1.2 or 1.3"),
+        (80, "internal error"),
+        (112, "SEQGATE_UPSTREAM"),
+        (116, "client certificate"),
+        (120, "http/1.1"),
+    ] {
+        let gateway = Gateway::bind().await;
+        let seqgate = before(&gateway, &[("upstream-fingerprint", &GOOD.fingerprint())]).await;
+        let answering = tokio::spawn(async move {
+            let mut peer = gateway.accept_whenever().await;
+            peer.send([21, 3, 3, 0, 2, 2, alert]).await;
+            peer.rest().await;
+        });
+        let mut client = seqgate.connect().await;
+        client.send(GET).await;
+        let message = assert_own(&client.answer().await, 502, "upstream_tls");
+        assert!(message.contains(why) && !message.contains("Alert"), "{message}");
+        answering.await.unwrap();
     }
 }
 

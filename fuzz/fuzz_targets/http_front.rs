@@ -19,9 +19,9 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = strict::head_end(bytes, 0);
     assert_eq!(in_pieces(bytes), whole, "cut byte by byte");
     if let Ok(Some(end)) = whole
-        && let Ok(framing) = strict::check(&bytes[..end])
+        && let Ok(found) = strict::check(&bytes[..end])
     {
-        read_alike(&bytes[..end], framing);
+        read_alike(&as_hyper_gets_it(&bytes[..end], &found), found.framing);
         follow_alike(&bytes[end..]);
     }
     follow_alike(bytes);
@@ -35,6 +35,19 @@ fn in_pieces(bytes: &[u8]) -> Result<Option<usize>, strict::Refusal> {
         }
     }
     Ok(None)
+}
+
+/// A head with a target that hyper accepts and writes as it came: its own, or a path of the same length.
+fn as_hyper_gets_it(head: &[u8], found: &strict::Head) -> Vec<u8> {
+    let mut head = head.to_vec();
+    let target = &mut head[found.target.clone()];
+    assert!(!strict::path(target).is_empty());
+    if !found.is_plain {
+        target.fill(b'/');
+    }
+    let uri = hyper::Uri::try_from(&*target).expect("a target that hyper accepts");
+    assert_eq!(uri.to_string().as_bytes(), target);
+    head
 }
 
 /// httparse reads the same lines, and they say what the front has read.

@@ -10,8 +10,20 @@ use support::naive_table::{BoundedTwin, stamp};
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
-const STREAMS: [&str; 11] =
-    ["lifecycle", "assistant", "tool", "item", "plan", "patch", "usage", "acp", "error", "notice", ""];
+const STREAMS: [&str; 12] = [
+    "lifecycle",
+    "assistant",
+    "run_status",
+    "tool",
+    "item",
+    "plan",
+    "patch",
+    "usage",
+    "acp",
+    "error",
+    "notice",
+    "",
+];
 
 fuzz_target!(|input: &[u8]| {
     let Some((&[order, capacity, ttl], script)) = input.split_first_chunk() else { return };
@@ -22,7 +34,8 @@ fuzz_target!(|input: &[u8]| {
     let mut twin = BoundedTwin::new(order, capacity, ttl);
     let mut now = 0;
     for &[who, seq, when, what] in script.as_chunks().0 {
-        now += u64::from(when >> 4);
+        // Up to 15 ms, and sometimes more than the silence after which a run restarts.
+        now += u64::from(when >> 4) * if what >> 4 == 0 { 200 } else { 1 };
         let event = read(who, seq, when, what);
         assert_eq!(ledger.judge(&stamp(&event), now), twin.judge(&event, now), "{event} at {now}");
         assert!(ledger.len() <= capacity);
@@ -37,6 +50,8 @@ fn read(who: u8, seq: u8, when: u8, what: u8) -> Event {
         .stream(STREAMS[usize::from(who >> 4) % STREAMS.len()])
         .text(if what & 1 == 0 { "a" } else { "b" })
         .ts((when & 7 > 0).then_some(u64::from(when & 7)));
-    event.phase = ["start", "end", "error"].get(usize::from(what >> 1 & 7)).map(|phase| (*phase).to_owned());
+    event.phase = ["start", "end", "error", "preparing_workspace"]
+        .get(usize::from(what >> 1 & 7))
+        .map(|phase| (*phase).to_owned());
     event
 }

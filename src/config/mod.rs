@@ -16,11 +16,12 @@ use tracing::level_filters::LevelFilter;
 pub use self::guard::GuardSettings;
 pub use self::memory::MemoryBound;
 pub(crate) use self::parse::duration;
-use self::parse::{list, network, size, upstream};
+use self::parse::{identity_headers, list, size, trusted_proxies, upstream};
 pub use self::table::help;
 pub use self::values::{BadSetting, Source, Values};
 use crate::credentials::{Files, Identity, Trust, Unusable};
 use crate::filter::Order;
+use crate::front::IdentityHeaders;
 use crate::sieve::Mode;
 use crate::telemetry::Format;
 use crate::upstream::{Route, Upstream};
@@ -56,6 +57,7 @@ pub struct Config {
     pub header_timeout: Duration,
     pub drain_timeout: Duration,
     pub trusted_proxies: Vec<IpNet>,
+    pub identity_headers: IdentityHeaders,
     pub tunnel_paths: Vec<String>,
     /// None: nobody is limited.
     pub guard: Option<GuardSettings>,
@@ -104,7 +106,8 @@ impl Config {
             connect_timeout: time("CONNECT_TIMEOUT", millisecond, hour)?,
             header_timeout: time("HEADER_TIMEOUT", millisecond, hour)?,
             drain_timeout: time("DRAIN_TIMEOUT", Duration::ZERO, hour)?,
-            trusted_proxies: values.parse("TRUSTED_PROXIES", |v| list(v, network))?,
+            trusted_proxies: values.check("TRUSTED_PROXIES", trusted_proxies)?,
+            identity_headers: values.check("IDENTITY_HEADERS", identity_headers)?,
             tunnel_paths: values
                 .parse("TUNNEL_PATHS", |v| list(v, |path| path.starts_with('/').then(|| path.to_owned())))?,
             guard: GuardSettings::new(values)?,

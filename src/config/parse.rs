@@ -1,10 +1,15 @@
 //! Values out of their text.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
+use crate::front::{HeaderPattern, IdentityHeaders};
 use crate::upstream::Upstream;
+
+/// Networks that together hold every public client: unicast IPv4, and global unicast IPv6.
+const EVERY_CLIENT: [&[&str]; 2] = [&["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/3"], &["2000::/3"]];
 
 /// As in `http://127.0.0.1:18789`, `ws://gateway:18789`, `https://[::1]:18789`.
 pub(super) fn upstream(text: &str) -> Option<Upstream> {
@@ -36,9 +41,43 @@ pub(super) fn list<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Option<V
     text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
 }
 
-/// A network, or an address as a network of one.
-pub(super) fn network(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from))
+/// A network, or an address as a network of one. IPv4 addresses in IPv6 (`::ffff:0:0/96`) are IPv4.
+fn network(text: &str) -> Option<IpNet> {
+    let net = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    let IpNet::V6(v6) = net else { return Some(net) };
+    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    Some(mapped.and_then(|(v4, length)| Ipv4Net::new(v4, length).ok()).map_or(net, IpNet::V4))
+}
+
+/// Addresses and networks of proxies. Not accepted: networks that hold every client, and networks with bits set after
+/// their prefix.
+pub(super) fn trusted_proxies(text: &str) -> Result<Vec<IpNet>, String> {
+    let nets = list(text, network).ok_or_else(String::new)?;
+    let union = IpNet::aggregate(&nets.iter().map(IpNet::trunc).collect());
+    let holds =
+        |part: &&str| part.parse().is_ok_and(|part: IpNet| union.iter().any(|net| net.contains(&part)));
+    if EVERY_CLIENT.iter().any(|parts| parts.iter().all(&holds)) {
+        return Err(
+            "the proxies' own addresses and networks: with this, every client would be trusted".to_owned()
+        );
+    }
+    match nets.iter().find(|net| **net != net.trunc()) {
+        Some(net) => Err(format!(
+            "{} for the whole network or {} for the one address: {net} has bits set after its prefix",
+            net.trunc(),
+            IpNet::from(net.addr())
+        )),
+        None => Ok(nets),
+    }
+}
+
+/// The well-known identity headers and those in this list.
+pub(super) fn identity_headers(text: &str) -> Result<IdentityHeaders, String> {
+    let patterns = list(text, HeaderPattern::parse).ok_or_else(String::new)?;
+    match patterns.iter().find_map(HeaderPattern::reserved) {
+        Some(name) => Err(format!("names that do not cover {name}: it is needed for another purpose")),
+        None => Ok(IdentityHeaders::new(patterns)),
+    }
 }
 
 /// A number and its unit, without a space: `500ms`, `1h`.

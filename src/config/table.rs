@@ -11,7 +11,7 @@ pub(super) struct Setting {
 }
 
 /// The table of settings, in the order in which they are shown.
-pub(super) const SETTINGS: [Setting; 26] = [
+pub(super) const SETTINGS: [Setting; 27] = [
     Setting {
         name: "LISTEN",
         default: "127.0.0.1:18900",
@@ -118,7 +118,13 @@ pub(super) const SETTINGS: [Setting; 26] = [
         name: "TRUSTED_PROXIES",
         default: "",
         accepts: "addresses or networks such as 10.0.0.0/8 or 2001:db8::1, separated by commas",
-        help: "proxies in front of seqgate that are believed about their clients' addresses",
+        help: "proxies in front of seqgate that are believed about their clients' addresses and users",
+    },
+    Setting {
+        name: "IDENTITY_HEADERS",
+        default: "",
+        accepts: "names of headers, or X-FAMILY-* for all that begin so, separated by commas",
+        help: "headers that name a user besides the well-known ones: accepted from trusted proxies only",
     },
     Setting {
         name: "TUNNEL_PATHS",

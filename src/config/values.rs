@@ -72,8 +72,10 @@ impl Values {
                 let name = setting.escape_debug();
                 BadSetting(format!("{PREFIX}{name} is not a setting; `seqgate --help` lists them"))
             })?;
-            let value =
-                value.ok_or_else(|| bad(&SETTINGS[place], "text that is not UTF-8", Source::Environment))?;
+            let setting = &SETTINGS[place];
+            let value = value.ok_or_else(|| {
+                bad(setting, setting.accepts, "text that is not UTF-8", Source::Environment)
+            })?;
             self.0[place] = (value.to_owned(), Source::Environment);
         }
         Ok(())
@@ -105,19 +107,32 @@ impl Values {
         name: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, BadSetting> {
+        self.check(name, |value| parse(value).ok_or_else(String::new))
+    }
+
+    /// Parses the value of a setting, named as in the table. The parser's error is the text after "expected", or empty
+    /// where the table's text fits.
+    pub(super) fn check<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, BadSetting> {
         let found = SETTINGS.iter().zip(&self.0).find(|(setting, _)| setting.name == name);
         let (setting, (value, source)) =
             found.ok_or_else(|| BadSetting(format!("{PREFIX}{name} is not a setting")))?;
-        parse(value.trim()).ok_or_else(|| bad(setting, value, *source))
+        parse(value.trim()).map_err(|expected| match expected.as_str() {
+            "" => bad(setting, setting.accepts, value, *source),
+            expected => bad(setting, expected, value, *source),
+        })
     }
 }
 
-fn bad(setting: &Setting, value: &str, source: Source) -> BadSetting {
+fn bad(setting: &Setting, expected: &str, value: &str, source: Source) -> BadSetting {
     let name = match source {
         Source::Flag => format!("--{}", flag_name(setting)),
         _ => format!("{PREFIX}{}", setting.name),
     };
-    BadSetting(format!("{name} is {:?}: expected {}", without_password(value), setting.accepts))
+    BadSetting(format!("{name} is {:?}: expected {expected}", without_password(value)))
 }
 
 /// What stands before an `@` in a URL may be a password.

@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 pub use self::identity::{Files, Identity};
+pub(crate) use self::trust::is_ca_as_server;
 pub use self::trust::{Fingerprint, Trust};
 
 /// The only protocol that is spoken inside.

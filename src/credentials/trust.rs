@@ -1,12 +1,17 @@
 //! Whom seqgate takes for the gateway.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::{ALPN, Unusable, certificates, provider, read};
@@ -16,9 +21,9 @@ const CA: &str = "SEQGATE_UPSTREAM_CA";
 /// Whose certificates are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Those for the gateway's name by an authority that the system trusts.
+    /// Those for the gateway's name by an authority that the system trusts, or that it lists themselves.
     System,
-    /// The same by an authority of this file, and no other.
+    /// The same with this file, and no other authorities.
     Authorities(PathBuf),
     /// This one, whoever it names and whoever made it.
     Certificate(Fingerprint),
@@ -31,14 +36,21 @@ impl Trust {
     /// There is nobody to trust.
     pub fn config(&self) -> Result<ClientConfig, Unusable> {
         let provider = provider();
-        let algorithms = provider.signature_verification_algorithms;
-        let builder = ClientConfig::builder_with_provider(provider)
+        let unusable = |error: &dyn fmt::Display| Unusable::new("SEQGATE_UPSTREAM", "https", error);
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| Unusable::new("SEQGATE_UPSTREAM", "https", error))?;
+            .map_err(|error| unusable(&error))?;
         let mut config = match self {
-            Self::System => builder.with_root_certificates(system()?),
-            Self::Authorities(path) => builder.with_root_certificates(authorities(path.clone())?),
+            Self::System => {
+                let verifier = Listed::new(system()?, &provider, unusable)?;
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
+            Self::Authorities(path) => {
+                let verifier = Listed::new(authorities(path)?, &provider, unusable)?;
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
             Self::Certificate(pin) => {
+                let algorithms = provider.signature_verification_algorithms;
                 let verifier = Arc::new(Pinned { pin: *pin, algorithms });
                 builder.dangerous().with_custom_certificate_verifier(verifier)
             }
@@ -49,13 +61,17 @@ impl Trust {
     }
 }
 
-fn system() -> Result<RootCertStore, Unusable> {
+/// The certificates of a list of trusted ones.
+type Roots = (RootCertStore, Vec<Fingerprint>);
+
+fn system() -> Result<Roots, Unusable> {
     let found = rustls_native_certs::load_native_certs();
+    let listed = found.certs.iter().map(Fingerprint::of).collect();
     let mut roots = RootCertStore::empty();
     // What a system has besides may be older than what is understood here.
     let (usable, _) = roots.add_parsable_certificates(found.certs);
     if usable > 0 {
-        return Ok(roots);
+        return Ok((roots, listed));
     }
     let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
     let why = if errors.is_empty() { String::new() } else { format!(" ({})", errors.join("; ")) };
@@ -65,14 +81,15 @@ fn system() -> Result<RootCertStore, Unusable> {
     )))
 }
 
-fn authorities(path: PathBuf) -> Result<RootCertStore, Unusable> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(CA, &path, &read(CA, &path)?)? {
+fn authorities(path: &Path) -> Result<Roots, Unusable> {
+    let (mut roots, mut listed) = (RootCertStore::empty(), Vec::new());
+    for certificate in certificates(CA, path, &read(CA, path)?)? {
+        listed.push(Fingerprint::of(&certificate));
         roots.add(certificate).map_err(|error| {
-            Unusable::new(CA, &path, format_args!("a certificate in it can't be used: {error}"))
+            Unusable::new(CA, path, format_args!("a certificate in it can't be used: {error}"))
         })?;
     }
-    Ok(roots)
+    Ok((roots, listed))
 }
 
 /// The SHA-256 of a certificate.
@@ -102,6 +119,87 @@ impl Fingerprint {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
         Self(bytes)
+    }
+}
+
+/// Accepts certificates of trusted authorities, and those that are listed themselves: rustls uses a listed certificate as
+/// an authority only, whereas curl and Node.js also accept it from the server. A self-signed certificate is the usual case.
+#[derive(Debug)]
+struct Listed {
+    authorities: Arc<WebPkiServerVerifier>,
+    certificates: Vec<Fingerprint>,
+}
+
+impl Listed {
+    fn new(
+        (roots, certificates): Roots,
+        provider: &Arc<CryptoProvider>,
+        unusable: impl Fn(&dyn fmt::Display) -> Unusable,
+    ) -> Result<Arc<Self>, Unusable> {
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+        let authorities = builder.build().map_err(|error| unusable(&error))?;
+        Ok(Arc::new(Self { authorities, certificates }))
+    }
+}
+
+/// The error is about who issued the certificate. Its encoding, validity and purpose have been checked before that.
+fn is_about_issuer(error: &CertificateError) -> bool {
+    match error {
+        CertificateError::UnknownIssuer
+        | CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => true,
+        CertificateError::Other(error) => is_ca_as_server(error),
+        _ => false,
+    }
+}
+
+/// The server's certificate is marked as an authority's (CA:TRUE).
+pub(crate) fn is_ca_as_server(error: &rustls::OtherError) -> bool {
+    error.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
+impl ServerCertVerifier for Listed {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.authorities.verify_server_cert(certificate, intermediates, name, ocsp, now);
+        match verified {
+            Err(rustls::Error::InvalidCertificate(error))
+                if is_about_issuer(&error) && self.certificates.contains(&Fingerprint::of(certificate)) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.authorities.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.supported_verify_schemes()
     }
 }
 

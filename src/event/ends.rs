@@ -68,8 +68,11 @@ const STREAM: Name = Name::of(b"stream");
 const SEQ: Name = Name::of(b"seq");
 const TS: Name = Name::of(b"ts");
 
+/// The streams whose `data.phase` starts or ends a run.
+const WITH_PHASE: [&[u8]; 2] = [b"lifecycle", b"run_status"];
+
 /// Reads both ends of a message; `filtered` names the events that are judged. `None` where these do not hold all that is
-/// needed, and for lifecycle events, whose phase stands in the middle.
+/// needed, and for events of the streams [`WITH_PHASE`], because the phase is in the middle.
 #[must_use]
 pub fn glance<'a>(text: &'a [u8], filtered: &[String]) -> Option<Glance<'a>> {
     let mut shape = Shape::default();
@@ -80,10 +83,10 @@ pub fn glance<'a>(text: &'a [u8], filtered: &[String]) -> Option<Glance<'a>> {
     let mut back = Back { text, at: text.len() };
     let name = text.strip_prefix(EVENT).and_then(|_| front.string())?;
     let outer = back.frame(&mut shape)?;
-    if !filtered.iter().any(|known| known.as_bytes() == name) {
+    let Some(event) = filtered.iter().position(|known| known.as_bytes() == name) else {
         // Where there is no number to be seen, there may be one further in.
         return Some(Glance::other(Some(outer?), shape));
-    }
+    };
     if !text[front.at..].starts_with(PAYLOAD) {
         return None;
     }
@@ -94,7 +97,7 @@ pub fn glance<'a>(text: &'a [u8], filtered: &[String]) -> Option<Glance<'a>> {
     if back.at < front.at + 2 {
         return None;
     }
-    let stream = behind.stream.or(before.stream).filter(|(name, _)| *name != b"lifecycle")?;
+    let stream = behind.stream.or(before.stream).filter(|(name, _)| !WITH_PHASE.contains(name))?;
     let (run, seq, ts) = (behind.run.or(before.run)?, behind.seq.or(before.seq)?, behind.ts.or(before.ts)?);
     // Behind its opening byte, before its closing one.
     let middle = front.at + 1..back.at - 1;
@@ -110,11 +113,13 @@ pub fn glance<'a>(text: &'a [u8], filtered: &[String]) -> Option<Glance<'a>> {
         outer: outer.at.clone(),
     });
     let claim = Claim {
+        event,
         run: Str::unescaped(run.0),
         stream: Some(Str::unescaped(stream.0)),
         seq: seq.0,
         ts: Some(ts.0),
         ends: false,
+        starts: false,
         payload: &[],
     };
     Some(Glance { sighting: Sighting { outer, subject: Subject::Event(claim) }, shape, layout })

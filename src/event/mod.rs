@@ -53,6 +53,8 @@ pub enum Subject<'a> {
 /// What an event says of its place in a run.
 #[derive(Debug)]
 pub struct Claim<'a> {
+    /// The event's name, as its index in the list of filtered names.
+    pub event: usize,
     /// Chosen by clients: any content, any length.
     pub run: Str<'a>,
     /// An open set of names; events without one have a stream of their own.
@@ -63,6 +65,8 @@ pub struct Claim<'a> {
     pub ts: Option<u64>,
     /// A lifecycle event of phase `end` or `error`: the run is over.
     pub ends: bool,
+    /// A lifecycle event of phase `start` or a `run_status` event of phase `preparing_workspace`: a run begins.
+    pub starts: bool,
     /// The bytes of the payload object where there is no `ts`, else none.
     pub payload: &'a [u8],
 }
@@ -79,15 +83,15 @@ pub fn peek<'a>(text: &'a [u8], filtered: &[String]) -> Result<Sighting<'a>, Mal
         return Ok(Sighting { outer: None, subject: Subject::Other });
     }
     let mut is_event = false;
-    let mut is_filtered = false;
+    let mut filtered_as = None;
     let mut payload = None;
     let mut outer = None;
     reader.object(|reader, key| {
         match key.short(&mut [0; LONGEST_KEY]) {
             b"type" => is_event = matches!(reader.value()?, Value::Str(s) if s.is("event")),
             b"event" => {
-                is_filtered =
-                    matches!(reader.value()?, Value::Str(s) if filtered.iter().any(|name| s.is(name)));
+                let name = reader.value()?.string();
+                filtered_as = name.and_then(|s| filtered.iter().position(|name| s.is(name)));
             }
             b"payload" => payload = Payload::read(reader, text)?,
             b"seq" => {
@@ -100,10 +104,9 @@ pub fn peek<'a>(text: &'a [u8], filtered: &[String]) -> Result<Sighting<'a>, Mal
         Ok(())
     })?;
     reader.end()?;
-    let subject = if is_event && is_filtered {
-        payload.map_or(Subject::NoRun, Payload::subject)
-    } else {
-        Subject::Other
+    let subject = match filtered_as {
+        Some(event) if is_event => payload.map_or(Subject::NoRun, |payload| payload.subject(event)),
+        _ => Subject::Other,
     };
     Ok(Sighting { outer: outer.filter(|_| is_event), subject })
 }
@@ -115,7 +118,7 @@ struct Payload<'a> {
     stream: Option<Str<'a>>,
     seq: Option<u64>,
     ts: Option<u64>,
-    phase_is_last: bool,
+    phase: Option<Phase>,
     bytes: &'a [u8],
 }
 
@@ -130,7 +133,7 @@ impl<'a> Payload<'a> {
         let mut found = Self::default();
         reader.object(|reader, key| {
             match key.short(&mut [0; LONGEST_KEY]) {
-                b"data" => found.phase_is_last = phase_is_last(reader)?,
+                b"data" => found.phase = phase(reader)?,
                 b"runId" => found.run = reader.value()?.string(),
                 b"stream" => found.stream = reader.value()?.string(),
                 b"seq" => found.seq = reader.value()?.integer(),
@@ -143,24 +146,52 @@ impl<'a> Payload<'a> {
         Ok(Some(found))
     }
 
-    fn subject(self) -> Subject<'a> {
+    fn subject(self, event: usize) -> Subject<'a> {
         let Some(run) = self.run else { return Subject::NoRun };
         let Some(seq) = self.seq else { return Subject::NoSeq };
-        let ends = self.phase_is_last && self.stream.is_some_and(|s| s.is("lifecycle"));
+        let is_on = |name| self.stream.is_some_and(|s| s.is(name));
+        let (starts, ends) = match self.phase {
+            None => (false, false),
+            Some(Phase::Start) => (is_on("lifecycle"), false),
+            Some(Phase::PreparingWorkspace) => (is_on("run_status"), false),
+            Some(Phase::Last) => (false, is_on("lifecycle")),
+        };
         let payload = if self.ts.is_none() { self.bytes } else { &[] };
-        Subject::Event(Claim { run, stream: self.stream, seq, ts: self.ts, ends, payload })
+        Subject::Event(Claim { event, run, stream: self.stream, seq, ts: self.ts, ends, starts, payload })
     }
 }
 
-/// Whether `data` is an object whose `phase` says that a run is over.
-pub(crate) fn phase_is_last(reader: &mut Reader<'_>) -> Result<bool, Malformed> {
-    let mut last = false;
+/// A value of `data.phase` that matters to the filter or the guard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// `start`.
+    Start,
+    /// `preparing_workspace`.
+    PreparingWorkspace,
+    /// `end` or `error`.
+    Last,
+}
+
+impl Phase {
+    fn of(name: Str<'_>) -> Option<Self> {
+        match name.short(&mut [0; "preparing_workspace".len()]) {
+            b"start" => Some(Self::Start),
+            b"preparing_workspace" => Some(Self::PreparingWorkspace),
+            b"end" | b"error" => Some(Self::Last),
+            _ => None,
+        }
+    }
+}
+
+/// Reads `data` and returns its `phase`, the last one if there are several.
+pub(crate) fn phase(reader: &mut Reader<'_>) -> Result<Option<Phase>, Malformed> {
+    let mut phase = None;
     reader.members(|reader, key| {
         let value = reader.value()?;
         if key.is("phase") {
-            last = value.string().is_some_and(|s| s.is("end") || s.is("error"));
+            phase = value.string().and_then(Phase::of);
         }
         Ok(())
     })?;
-    Ok(last)
+    Ok(phase)
 }

@@ -3,7 +3,7 @@
 use super::{Ledger, RECENT, Run};
 use crate::stamp::RunKey;
 
-/// A tracked run. What was dropped has changed nothing of it, so it still shows what a drop was measured against.
+/// A tracked run. A dropped event changes only [`Known::seen`], so the rest still shows what a drop was measured against.
 #[derive(Clone, Copy)]
 pub struct Known<'a>(&'a Run);
 
@@ -32,6 +32,12 @@ impl Known<'_> {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.0.ended
+    }
+
+    /// When its last event arrived, dropped or not, in the ledger's milliseconds.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.0.seen
     }
 
     /// The highest seq of a stream, if it is among those that are told apart.

@@ -62,8 +62,8 @@ impl Own {
 
     pub(super) fn unreachable(why: &Unreachable) -> Self {
         let rejection = match why {
-            Unreachable::Timeout(_) => Rejection::ConnectTimeout,
-            Unreachable::Failed(_) => Rejection::Unreachable,
+            Unreachable::Timeout(_) | Unreachable::NameTimeout(..) => Rejection::ConnectTimeout,
+            Unreachable::Failed(_) | Unreachable::Name(..) => Rejection::Unreachable,
             Unreachable::Handshake(_) => Rejection::UpstreamTls,
         };
         Self { status: StatusCode::BAD_GATEWAY, rejection, message: why.to_string(), retry_after: None }

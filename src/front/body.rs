@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::doorman::Visit;
 use super::traffic::Traffic;
-use super::{Guest, headers, lock};
+use super::{Front, Guest, IdentityHeaders, headers, lock};
 use crate::metrics::Direction;
 
 /// The body of an answer to a client: seqgate's own, or the gateway's.
@@ -27,19 +27,23 @@ pub(super) struct Outgoing {
     /// None where there is none.
     body: Option<Incoming>,
     traffic: Arc<Traffic>,
+    /// Not to pass in trailers.
+    identity: Arc<IdentityHeaders>,
     /// With `Expect: 100-continue`: nothing is read, and so nothing asked of the client, before the gateway
     /// has said to go on.
     permission: Option<Permission>,
 }
 
 impl Outgoing {
-    pub(super) fn new(guest: &Guest, body: Option<Incoming>) -> Self {
-        Self { body, traffic: Arc::clone(&guest.traffic), permission: None }
+    pub(super) fn new(front: &Front, guest: &Guest, body: Option<Incoming>) -> Self {
+        let identity = Arc::clone(&front.settings.identity_headers);
+        Self { body, traffic: Arc::clone(&guest.traffic), identity, permission: None }
     }
 }
 
-/// Lets a request's body wait for the gateway's 100 Continue.
-pub(super) fn await_continue(request: &mut Request<Outgoing>) {
+/// Lets a request's body wait for the gateway's 100 Continue. The receiver gets a value if the gateway answers without
+/// one.
+pub(super) fn await_continue(request: &mut Request<Outgoing>) -> oneshot::Receiver<()> {
     let (send, go_on) = oneshot::channel();
     let send = Mutex::new(Some(send));
     hyper::ext::on_informational(request, move |response| {
@@ -50,7 +54,10 @@ pub(super) fn await_continue(request: &mut Request<Outgoing>) {
             let _ = send.send(());
         }
     });
-    request.body_mut().permission = Some(Permission { go_on, patience: Box::pin(sleep(UNASKED)) });
+    let (unwanted, is_unwanted) = oneshot::channel();
+    let patience = Box::pin(sleep(UNASKED));
+    request.body_mut().permission = Some(Permission { go_on, patience, unwanted: Some(unwanted) });
+    is_unwanted
 }
 
 /// Resolved by the gateway's 100, canceled when it has answered without.
@@ -59,6 +66,7 @@ struct Permission {
     /// A client need not wait for ever (RFC 9110, section 10.1.1), nor has a gateway to say 100: then the body is
     /// sent unasked.
     patience: Pin<Box<Sleep>>,
+    unwanted: Option<oneshot::Sender<()>>,
 }
 
 impl Permission {
@@ -83,19 +91,24 @@ impl hyper::body::Body for Outgoing {
             if !ready!(permission.poll(cx)) {
                 // The gateway has answered without asking for the body: it is not read, so the client is not
                 // told to send it, and both connections end with the answer.
+                if let Some(unwanted) = permission.unwanted.take() {
+                    // An error: nothing waits for the connection any more.
+                    let _ = unwanted.send(());
+                }
                 self.body = None;
                 return Poll::Pending;
             }
             self.permission = None;
         }
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let this = &mut *self;
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
         let mut frame = ready!(Pin::new(body).poll_frame(cx));
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
         {
-            headers::anonymize(trailers);
+            headers::anonymize(trailers, &this.identity);
         }
-        count(&self.traffic, Direction::ToGateway, frame.as_ref());
+        count(&this.traffic, Direction::ToGateway, frame.as_ref());
         Poll::Ready(frame)
     }
 
@@ -151,7 +164,8 @@ impl hyper::body::Body for Relayed {
         let this = &mut *self;
         if this.broken.is_none() {
             let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-            this.has_ended |= frame.is_none();
+            // Trailers are the last frame; hyper does not ask for more where it can't pass them on.
+            this.has_ended |= frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
             count(&this.traffic, Direction::ToClient, frame.as_ref());
             match frame {
                 Some(Err(error)) => this.broken = Some(error),

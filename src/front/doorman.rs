@@ -17,15 +17,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::lock;
-use super::strict::{self, Chunks, Framing, Refusal};
+use super::strict::{self, Chunks, Framing, Head, Refusal};
+use super::target::{Original, Target};
 use crate::socket::Conn;
 
 /// Read at once where the bytes are looked at.
 const READ: usize = 8 * 1024;
 /// Bytes behind a request that are read before it has been answered.
 const EARLY: usize = 16 * 1024;
-/// How long a connection may be idle between two requests.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a connection may be idle between two requests: longer than load balancers keep theirs (AWS ALB: 60 s), so
+/// that they do not send a request while the connection is being closed.
+const IDLE: Duration = Duration::from_secs(75);
 
 /// What the doorman and the handler of the requests know of each other.
 #[derive(Default)]
@@ -40,6 +42,8 @@ pub(super) struct Visit {
     unwritten: AtomicBool,
     broken_body: AtomicWaker,
     upgrading: AtomicBool,
+    /// Of the request that hyper was given last.
+    original: Mutex<Original>,
     refusal: Mutex<Option<(Refusal, Place)>>,
     /// hyper does not read again by itself when an answer has left: a doorman that waits for that has to be
     /// woken.
@@ -104,6 +108,11 @@ impl Visit {
     /// An upgrade was asked for and not refused yet.
     pub(super) fn is_upgrading(&self) -> bool {
         self.upgrading.load(SeqCst)
+    }
+
+    /// What the request that hyper hands out was before it was rewritten for hyper.
+    pub(super) fn take_original(&self) -> Original {
+        std::mem::take(&mut *lock(&self.original))
     }
 
     /// What was refused on this connection, and where.
@@ -211,13 +220,34 @@ impl Doorman {
             self.state = State::Head { seen: self.buffer.len() };
             return Ok(None);
         };
-        let framing = strict::check(&self.buffer[..end])?;
+        let head = strict::check(&self.buffer[..end])?;
         self.cleared = end;
-        Ok(Some(match framing {
+        self.rewrite(&head);
+        Ok(Some(match head.framing {
             Framing::Length(n) => State::Length(n),
             Framing::Chunked => State::Chunked(Chunks::new()),
             Framing::Upgrade => State::Upgrading,
         }))
+    }
+
+    /// Replaces what hyper would not take as it is: a target, by a path of the same length, and the version of an upgrade
+    /// in HTTP/1.0, which hyper would serve as a request without one.
+    fn rewrite(&mut self, head: &Head) {
+        let is_old_upgrade = head.is_http_1_0 && head.framing == Framing::Upgrade;
+        if head.is_plain && !is_old_upgrade {
+            return;
+        }
+        let mut original = Original { target: None, is_http_1_0: is_old_upgrade };
+        if !head.is_plain {
+            let target = &mut self.buffer[head.target.clone()];
+            original.target = Some(Target::new(target));
+            target.fill(b'/');
+        }
+        if is_old_upgrade {
+            self.buffer[head.target.end..][..strict::SPACE_VERSION.len()]
+                .copy_from_slice(strict::SPACE_VERSION);
+        }
+        *lock(&self.visit.original) = original;
     }
 
     fn refuse(&mut self, refusal: Refusal, place: Place) {

@@ -6,13 +6,13 @@
 //!
 //! | peer | what the gateway gets |
 //! |---|---|
-//! | trusted proxy | one X-Forwarded-For: the rightmost address of the chain that is not a trusted proxy; X-Forwarded-Proto and -Host taken over |
+//! | trusted proxy | one X-Forwarded-For: the rightmost address of the chain that is not a trusted proxy; X-Forwarded-Proto and -Host taken over; identity headers as they came |
 //! | loopback | everything as it came |
-//! | any other | one X-Forwarded-For: the peer; X-Forwarded-Proto and -Host set |
+//! | any other | one X-Forwarded-For: the peer; X-Forwarded-Proto and -Host set; no identity headers |
 //!
-//! For the first and last, all other forwarding headers are removed: Forwarded, X-Forwarded-*, X-Real-IP and
-//! Tailscale-*, in any case and with `_` for `-`. A trusted proxy on loopback that names no chain is a loopback
-//! peer.
+//! For the first and last, all other forwarding headers are removed: Forwarded, X-Forwarded-* and X-Real-IP, in any
+//! case and with `_` for `-`. A trusted proxy on loopback that names no chain is a loopback peer. `identity.rs` lists
+//! the identity headers.
 
 use std::net::IpAddr;
 
@@ -22,7 +22,8 @@ use hyper::header::{
 };
 use ipnet::IpNet;
 
-use super::strict::items;
+use super::identity::{IdentityHeaders, normalized};
+use super::strict::{is_http_2, items};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -38,7 +39,7 @@ const UNKNOWN: &str = "unknown";
 const HOP_BY_HOP: [HeaderName; 4] =
     [CONNECTION, HeaderName::from_static("keep-alive"), HeaderName::from_static("proxy-connection"), UPGRADE];
 
-/// Headers that `Connection` can't remove, besides those of forwarding: each means something to the gateway
+/// Headers that `Connection` can't remove, besides forwarding and identity headers: each means something to the gateway
 /// that its absence would change.
 const END_TO_END: [HeaderName; 10] = [
     AUTHORIZATION,
@@ -53,14 +54,57 @@ const END_TO_END: [HeaderName; 10] = [
     TRANSFER_ENCODING,
 ];
 
-/// Sets the forwarding headers for a request of this peer, which came by this scheme. Returns the client's address, as
-/// far as it can be known.
-pub(crate) fn attribute(
-    headers: &mut HeaderMap,
-    peer: IpAddr,
-    trusted: &[IpNet],
-    scheme: &'static str,
-) -> IpAddr {
+/// Headers that no operator can declare to be identity headers, in lower case: the gateway's own authentication, HTTP
+/// or seqgate depends on them.
+pub(super) const RESERVED: [&str; 31] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-real-ip",
+    "authorization",
+    "cookie",
+    "host",
+    "origin",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "upgrade",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "expect",
+    "accept",
+    "range",
+    "if-none-match",
+    "user-agent",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-protocol",
+    "sec-websocket-extensions",
+    "x-openclaw-token",
+    "x-openclaw-password",
+    "x-openclaw-session-key",
+];
+
+/// Which peers are believed, and which headers name a user.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    /// Proxies that are believed about their clients.
+    pub(crate) trusted: &'a [IpNet],
+    /// Headers that only these proxies may set.
+    pub(crate) identity: &'a IdentityHeaders,
+    /// How clients reach seqgate.
+    pub(crate) scheme: &'static str,
+}
+
+/// Sets the forwarding headers for a request of this peer, and removes identity headers unless the peer is a trusted
+/// proxy. Returns the client's address, as far as it can be known.
+pub(crate) fn attribute(headers: &mut HeaderMap, peer: IpAddr, rules: Rules<'_>) -> IpAddr {
+    let Rules { trusted, identity, scheme } = rules;
     let peer = peer.to_canonical();
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let names_clients = !peer.is_loopback() || headers.contains_key(&FORWARDED_FOR);
@@ -74,7 +118,11 @@ pub(crate) fn attribute(
     } else {
         (peer, None, None)
     };
-    retain(headers, |name| !is_forwarding(name));
+    retain(headers, |name| match kind(name, identity) {
+        Kind::Forwarding => false,
+        Kind::Identity => from_proxy,
+        Kind::Other => true,
+    });
     // A trusted proxy on loopback whose chain names nobody: never may its client look local.
     let named = if client.is_loopback() { UNKNOWN.to_owned() } else { client.to_string() };
     headers.insert(FORWARDED_FOR, HeaderValue::try_from(named).unwrap_or(HeaderValue::from_static(UNKNOWN)));
@@ -119,18 +167,32 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// Whether a header says something about a client behind the sender, to any reader that takes `_` for `-`.
-fn is_forwarding(name: &HeaderName) -> bool {
-    let name = name.as_str().replace('_', "-");
-    name == "forwarded"
-        || name == "x-real-ip"
-        || name.starts_with("x-forwarded-")
-        || name.starts_with("tailscale-")
+/// What a header contains about a client behind the sender.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Its address, or how it reached the sender.
+    Forwarding,
+    /// The user's name or rights.
+    Identity,
+    Other,
 }
 
-/// Removes from trailers what says who the client is: some readers add them to the headers. No proxy puts it there.
-pub(crate) fn anonymize(trailers: &mut HeaderMap) {
-    retain(trailers, |name| !is_forwarding(name));
+/// The kind of a header, for any reader that takes `_` for `-`.
+fn kind(name: &HeaderName, identity: &IdentityHeaders) -> Kind {
+    let name = normalized(name.as_str());
+    if identity.contains(&name) {
+        Kind::Identity
+    } else if name == "forwarded" || name == "x-real-ip" || name.starts_with("x-forwarded-") {
+        Kind::Forwarding
+    } else {
+        Kind::Other
+    }
+}
+
+/// Removes forwarding and identity headers from trailers, because some readers add trailers to the headers. No proxy
+/// sets them there: they can only be its client's.
+pub(crate) fn anonymize(trailers: &mut HeaderMap, identity: &IdentityHeaders) {
+    retain(trailers, |name| kind(name, identity) == Kind::Other);
 }
 
 /// Changes or removes values, and leaves the headers in their order (which `HeaderMap::remove` does not).
@@ -163,13 +225,13 @@ pub(crate) enum Hop {
 
 /// Removes what belongs to the client's connection and not to the request. `TE: trailers` stays, because
 /// trailers pass.
-pub(crate) fn end_hop(headers: &mut HeaderMap, hop: Hop) {
+pub(crate) fn end_hop(headers: &mut HeaderMap, hop: Hop, identity: &IdentityHeaders) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .flat_map(|line| items(line.as_bytes()))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
-        .filter(|name| *name != TE && !is_forwarding(name) && !END_TO_END.contains(name))
+        .filter(|name| *name != TE && kind(name, identity) == Kind::Other && !END_TO_END.contains(name))
         .filter(|name| !name.as_str().starts_with("sec-websocket-"))
         .collect();
     let only_trailers = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"trailers");
@@ -177,12 +239,29 @@ pub(crate) fn end_hop(headers: &mut HeaderMap, hop: Hop) {
     if hop == Hop::Upgrade {
         let connection = upgrade_connection(headers);
         headers.insert(CONNECTION, connection);
+        remove_http_2(headers);
     }
     retain(headers, |name| {
         if hop == Hop::Upgrade && (*name == CONNECTION || *name == UPGRADE) {
             return true;
         }
         !named.contains(name) && !HOP_BY_HOP.contains(name) && (*name != TE || te_passes)
+    });
+}
+
+/// Removes HTTP/2 from the protocols that `Upgrade` offers; the others stay, in their order.
+fn remove_http_2(headers: &mut HeaderMap) {
+    let offers_http_2 = |line: &HeaderValue| items(line.as_bytes()).any(is_http_2);
+    if !headers.get_all(UPGRADE).iter().any(offers_http_2) {
+        return;
+    }
+    rebuild(headers, |name, value| {
+        if *name != UPGRADE || !offers_http_2(&value) {
+            return Some(value);
+        }
+        let is_kept = |protocol: &&[u8]| !protocol.is_empty() && !is_http_2(protocol);
+        let kept: Vec<&[u8]> = items(value.as_bytes()).filter(is_kept).collect();
+        HeaderValue::from_bytes(&kept.join(&b", "[..])).ok().filter(|value| !value.is_empty())
     });
 }
 
@@ -276,7 +355,9 @@ mod tests {
     fn attributed(lines_in: &[(&str, &str)], peer: &str, trusted: &[&str]) -> Vec<(String, String)> {
         let mut headers = map(lines_in);
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-        attribute(&mut headers, peer.parse().unwrap(), &trusted, "http");
+        let identity = IdentityHeaders::new([]);
+        let rules = Rules { trusted: &trusted, identity: &identity, scheme: "http" };
+        attribute(&mut headers, peer.parse().unwrap(), rules);
         lines(&headers)
     }
 
@@ -309,7 +390,9 @@ mod tests {
         let trusted: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
         let proto = |peer: &str, sent: &[(&str, &str)]| {
             let mut headers = map(sent);
-            attribute(&mut headers, peer.parse().unwrap(), &trusted, "https");
+            let identity = IdentityHeaders::new([]);
+            let rules = Rules { trusted: &trusted, identity: &identity, scheme: "https" };
+            attribute(&mut headers, peer.parse().unwrap(), rules);
             headers.get(&FORWARDED_PROTO).map(|proto| proto.to_str().unwrap().to_owned())
         };
         let said = [("x-forwarded-proto", "http"), ("x-forwarded-for", "192.0.2.1")];
@@ -392,7 +475,7 @@ mod tests {
             ("sec-websocket-key", "k"),
             ("transfer-encoding", "chunked"),
         ]);
-        end_hop(&mut headers, Hop::Request);
+        end_hop(&mut headers, Hop::Request, &IdentityHeaders::new([]));
         let expected = strings(&[
             ("authorization", "Bearer x"),
             ("host", "gw"),

@@ -2,18 +2,23 @@
 //! to the relay.
 //!
 //! One client connection is one task. `doorman.rs` lets whole, unambiguous requests through to hyper, `lawful.rs` such
-//! answers to the client; `headers.rs` says what the gateway gets to see; `forward.rs` streams requests (`body.rs`: their
-//! bodies and those of the answers), `start.rs` holds back those that start too many runs, `upgrade.rs` asks for
+//! answers to the client; `headers.rs` decides which headers the gateway gets, `identity.rs` lists headers that name
+//! users, `target.rs` keeps request targets as they came; `forward.rs` streams requests (`body.rs`: their bodies and
+//! those of the answers; `gateway_io.rs`: the connection under hyper's client), `start.rs` holds back those that start
+//! too many runs, `upgrade.rs` asks for
 //! upgrades; `answer.rs` is what seqgate says itself; `traffic.rs` counts.
 
 mod answer;
 mod body;
 mod doorman;
 mod forward;
+mod gateway_io;
 mod headers;
+mod identity;
 mod lawful;
 mod start;
 mod strict;
+mod target;
 mod traffic;
 mod upgrade;
 
@@ -25,8 +30,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
@@ -35,7 +41,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::answer::Own;
 use self::body::Body;
 use self::doorman::{Doorman, Place, Visit};
-use self::forward::{Kept, Line};
+use self::forward::{Kept, Line, Task};
+pub use self::identity::{HeaderPattern, IdentityHeaders};
+use self::target::{Outbound, Target};
 use self::traffic::Traffic;
 use crate::credentials::Identity;
 use crate::drain::{Draining, Phase};
@@ -56,9 +64,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// in the request's map, its copy for a second try and the answer's.
 const LINE_BYTES: usize = 384;
 
-/// What a connection can hold in memory at most while it speaks HTTP, in bytes: a head, its lines, and hyper's
-/// buffers for both directions on both sides.
-pub const HTTP_BOUND: usize = 4 * HTTP_BUFFER + strict::MAX_HEAD + strict::MAX_LINES * LINE_BYTES + 32 * 1024;
+/// What a connection can hold in memory at most while it speaks HTTP, in bytes: a head, the original of its target, its
+/// lines, and hyper's buffers for both directions on both sides.
+pub const HTTP_BOUND: usize =
+    4 * HTTP_BUFFER + 2 * strict::MAX_HEAD + strict::MAX_LINES * LINE_BYTES + 32 * 1024;
 
 /// What the front needs to know.
 pub struct Settings {
@@ -74,6 +83,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// Proxies that are believed about their clients.
     pub trusted_proxies: Vec<IpNet>,
+    /// Headers that name users, which only those proxies may set.
+    pub identity_headers: Arc<IdentityHeaders>,
     /// Path prefixes of WebSockets that are not judged.
     pub tunnel_paths: Vec<String>,
 }
@@ -209,7 +220,7 @@ impl Front {
         let doorman = Doorman::new(conn, visit, self.settings.header_timeout);
         // In memory of its own, which the relay does not need.
         let http = Box::pin(self.serve_http(doorman, &guest, draining.clone()));
-        let Some(mut client) = http.await else { return };
+        let Some(client) = http.await else { return };
         if client.stream.is_handshaking() {
             if client.stream.has_heard() {
                 self.relay.metrics.reject(Rejection::Handshake);
@@ -221,20 +232,28 @@ impl Front {
             drop(guest);
             let mut relay = Relay::new(&self.relay, client, gateway, protocol, caller);
             relay.run(draining).await;
-        } else if let Some((refusal, Place::Head)) = guest.visit.refusal()
+        } else {
+            self.end(&guest, client.stream).await;
+            guest.kept.finish(draining).await;
+        }
+        self.relay.forget(number);
+    }
+
+    /// Ends a client's connection that no relay takes over.
+    async fn end(&self, guest: &Guest, mut stream: Conn) {
+        if let Some((refusal, Place::Head)) = guest.visit.refusal()
             && guest.visit.may_be_answered()
         {
             let answer = Own::refusal(refusal);
-            tracing::debug!(peer = %peer.ip(), reason = %answer.message, "a request was refused");
+            tracing::debug!(peer = %guest.peer, reason = %answer.message, "a request was refused");
             self.relay.metrics.reject(answer.rejection);
             guest.traffic.answered(Class::ClientError);
-            answer.write(&mut client.stream).await;
+            answer.write(&mut stream).await;
         } else if guest.visit.looks_whole() {
-            client.stream.reset();
+            stream.reset();
         } else {
-            answer::linger(&mut client.stream).await;
+            answer::linger(&mut stream).await;
         }
-        self.relay.forget(number);
     }
 
     /// Serves requests until the connection ends, leaves HTTP, or brings one that is refused; then hands back
@@ -280,25 +299,46 @@ impl Front {
         Some(Side { stream, early: join(&parts.read_buf, &kept) })
     }
 
-    /// How clients reach seqgate.
-    fn scheme(&self) -> &'static str {
-        if self.settings.identity.is_some() { "https" } else { "http" }
+    /// How requests are attributed to clients.
+    fn rules(&self) -> headers::Rules<'_> {
+        headers::Rules {
+            trusted: &self.settings.trusted_proxies,
+            identity: &self.settings.identity_headers,
+            scheme: if self.settings.identity.is_some() { "https" } else { "http" },
+        }
     }
 
-    async fn request(&self, guest: &Arc<Guest>, request: Request<Incoming>) -> Response<Body> {
+    async fn request(&self, guest: &Arc<Guest>, mut request: Request<Incoming>) -> Response<Body> {
         let mut outcome = Outcome { traffic: &guest.traffic, class: Class::Canceled };
+        let original = guest.visit.take_original();
+        if let Some(target) = original.target {
+            request.extensions_mut().insert(target);
+        }
+        let asked = upgrade::asks(self, &request);
+        if original.is_http_1_0 {
+            *request.version_mut() = Version::HTTP_10;
+        }
         let is_old = request.version() == Version::HTTP_10;
-        let result = match upgrade::asks(self, &request) {
+        guest.kept.settled().await;
+        let result = match asked {
             Some(protocol) => upgrade::upgrade(self, guest, request, protocol).await,
             None => forward::forward(self, guest, request).await,
         };
-        let response = result.unwrap_or_else(|own| {
+        let mut response = result.unwrap_or_else(|own| {
             self.relay.metrics.reject(own.rejection);
             guest.visit.answered(true);
             own.response()
         });
-        if is_old && response.body().size_hint().exact().is_none() {
-            guest.visit.ends_with_connection();
+        if is_old && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let is_sized = response.body().size_hint().exact().is_some();
+            if !is_sized {
+                guest.visit.ends_with_connection();
+            }
+            if !is_sized || original.is_http_1_0 || response.headers().contains_key(CONNECTION) {
+                // Of another version, hyper would promise to keep the connection, or send chunks.
+                *response.version_mut() = Version::HTTP_10;
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
         }
         outcome.class = class(&response);
         response
@@ -311,15 +351,16 @@ impl Front {
         }
     }
 
-    /// A connection to the gateway that speaks HTTP.
-    async fn connect_http(&self) -> Result<Line, Own> {
+    /// A connection to the gateway that speaks HTTP. Its first request is written with the target that is given, if one
+    /// is.
+    async fn connect_http(&self, target: Option<Target>) -> Result<Line, Own> {
         let connected = self.settings.upstream.connect(self.settings.connect_timeout).await;
         let (stream, time) = connected.map_err(|why| {
             self.complain(&why);
             Own::unreachable(&why)
         })?;
         self.relay.metrics.upstream_connect.observe(time.as_secs_f64());
-        let handshake = self.client.handshake(TokioIo::new(stream)).await;
+        let handshake = self.client.handshake(TokioIo::new(Outbound::new(stream, target))).await;
         let (sender, connection) =
             handshake.map_err(|_| Own::bad_gateway("the gateway closed the connection at once"))?;
         let task = tokio::spawn(async move {
@@ -327,7 +368,7 @@ impl Front {
                 tracing::debug!(%error, "a connection to the gateway ended with an error");
             }
         });
-        Ok(Line { sender, task: task.abort_handle() })
+        Ok(Line { sender, task: Task(task), unwanted: None })
     }
 }
 

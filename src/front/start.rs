@@ -6,9 +6,10 @@ use std::sync::Arc;
 use hyper::header::{CONTENT_TYPE, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
+use memchr::memmem;
 
 use super::answer::Own;
-use super::{Front, Guest};
+use super::{Front, Guest, target};
 use crate::guard::gate::Tally;
 use crate::guard::over::Over;
 use crate::guard::start::Start;
@@ -53,7 +54,7 @@ pub(super) fn admit(
     address: IpAddr,
 ) -> Result<Option<Run>, Own> {
     let Some(protection) = &front.relay.protection else { return Ok(None) };
-    if parts.method != Method::POST || !may_start(parts.uri.path()) {
+    if parts.method != Method::POST || !may_start(target::path(&parts.uri, &parts.extensions)) {
         return Ok(None);
     }
     let guard = Arc::clone(&protection.guard);
@@ -73,10 +74,12 @@ pub(super) fn admit(
 
 /// Whether the gateway may take a path for one that starts a run. It resolves `.` and `..`, `%2e` like a dot and `\` like
 /// a slash (WHATWG URL, section 4.4), and reads a name behind `//` as a host: a path with any of these may be any.
-fn may_start(path: &str) -> bool {
-    let odd = ["//", "/.", "\\"].iter().any(|part| path.contains(part))
-        || path.as_bytes().windows(3).any(|part| part.eq_ignore_ascii_case(b"%2e"));
-    odd || path.starts_with(SCOPED) || PATHS.contains(&path.trim_end_matches('/')) || path.starts_with(HOOKS)
+fn may_start(path: &[u8]) -> bool {
+    let odd = ["//", "/.", "\\"].iter().any(|part| memmem::find(path, part.as_bytes()).is_some())
+        || path.windows(3).any(|part| part.eq_ignore_ascii_case(b"%2e"));
+    odd || path.starts_with(SCOPED.as_bytes())
+        || std::str::from_utf8(path).is_ok_and(|path| PATHS.contains(&path.trim_end_matches('/')))
+        || path.starts_with(HOOKS.as_bytes())
 }
 
 /// Whether the gateway has answered that it let nobody in, or that it does not serve this. Other errors of the client say
@@ -131,10 +134,10 @@ mod tests {
             "/__openclaw__/cap/x/v1/responses",
             "/__openclaw__/cap/x/hooks/agent",
         ] {
-            assert!(may_start(path), "{path}");
+            assert!(may_start(path.as_bytes()), "{path}");
         }
         for path in ["/", "/v1/models", "/hooks", "/healthz", "/v1/responses2", "/assets/a.b.js", "/x/%2f"] {
-            assert!(!may_start(path), "{path}");
+            assert!(!may_start(path.as_bytes()), "{path}");
         }
     }
 }

@@ -5,8 +5,8 @@
 //! asks for.
 
 use std::fmt;
-
-use hyper::Uri;
+use std::net::Ipv6Addr;
+use std::ops::Range;
 
 /// Bytes of a request head, at most: four times what the gateway itself takes by default.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -27,6 +27,19 @@ pub(crate) enum Framing {
     Chunked,
     /// No body; what follows may be another protocol.
     Upgrade,
+}
+
+/// A whole request head that may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// How its body ends.
+    pub(crate) framing: Framing,
+    /// The version is HTTP/1.0.
+    pub(crate) is_http_1_0: bool,
+    /// The place of the request target in the head.
+    pub(crate) target: Range<usize>,
+    /// hyper accepts the target and writes it as it came.
+    pub(crate) is_plain: bool,
 }
 
 /// What is wrong with a request.
@@ -76,14 +89,14 @@ pub(crate) fn head_end(bytes: &[u8], seen: usize) -> Result<Option<usize>> {
     if bytes.len() >= MAX_HEAD { Err(Refusal::TooLarge) } else { Ok(None) }
 }
 
-/// Judges a whole head, its empty line included, and says how the body behind it is framed.
-pub(crate) fn check(head: &[u8]) -> Result<Framing> {
+/// Checks a whole head, its empty line included.
+pub(crate) fn check(head: &[u8]) -> Result<Head> {
     if head.len() > MAX_HEAD {
         return Err(Refusal::TooLarge);
     }
     let mut lines = Lines(head);
     let request_line = lines.next().unwrap_or_default();
-    let (uri, version) = check_request_line(request_line)?;
+    let (target, version) = check_request_line(request_line)?;
     let mut found = Found::default();
     for (n, line) in lines.enumerate() {
         if line.is_empty() {
@@ -95,8 +108,14 @@ pub(crate) fn check(head: &[u8]) -> Result<Framing> {
         let (name, value) = check_line(line)?;
         found.note(name, value)?;
     }
-    found.check_host(&uri, version)?;
-    found.framing(version)
+    found.check_host(&target, version)?;
+    let end = request_line.len() - SPACE_VERSION.len();
+    Ok(Head {
+        framing: found.framing(version)?,
+        is_http_1_0: version == Version::Http10,
+        target: end - target.bytes.len()..end,
+        is_plain: target.is_plain(),
+    })
 }
 
 /// The lines of a head, without their line ends.
@@ -119,7 +138,63 @@ enum Version {
     Http11,
 }
 
-fn check_request_line(line: &[u8]) -> Result<(Uri, Version)> {
+/// What follows the target in a request line of HTTP/1.1; of HTTP/1.0, as many bytes.
+pub(crate) const SPACE_VERSION: &[u8] = b" HTTP/1.1";
+
+/// A request target (RFC 9112, section 3.2).
+struct Target<'a> {
+    bytes: &'a [u8],
+    /// Scheme and authority of an absolute URI.
+    origin: Option<(&'a [u8], &'a [u8])>,
+}
+
+impl<'a> Target<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Self> {
+        if bytes.iter().any(|b| *b <= b' ' || *b == 0x7f || *b == b'#') {
+            return Err(Refusal::Bad("the request target holds a control character or a fragment"));
+        }
+        if bytes.starts_with(b"/") || bytes == b"*" {
+            return Ok(Self { bytes, origin: None });
+        }
+        let Some((scheme, rest)) = split_scheme(bytes) else {
+            return Err(Refusal::Bad("the request target is neither a path nor an absolute URI"));
+        };
+        let authority = &rest[..authority_len(rest)];
+        if split_port(authority).is_none_or(|(name, _)| name.is_empty()) {
+            return Err(Refusal::Bad("the request target is not a valid URI"));
+        }
+        Ok(Self { bytes, origin: Some((scheme, authority)) })
+    }
+
+    /// hyper refuses some bytes in some places, and writes absolute URIs in its own form.
+    fn is_plain(&self) -> bool {
+        let is_plain = |b: &u8| b.is_ascii() && !b"\"<>`".contains(b);
+        self.origin.is_none() && self.bytes.iter().all(is_plain)
+    }
+}
+
+/// The path of a request target, without scheme, authority and query.
+pub(crate) fn path(target: &[u8]) -> &[u8] {
+    let rest = split_scheme(target).map_or(target, |(_, rest)| &rest[authority_len(rest)..]);
+    let path = &rest[..memchr::memchr(b'?', rest).unwrap_or(rest.len())];
+    if path.is_empty() { b"/" } else { path }
+}
+
+/// Scheme and rest of an absolute URI (RFC 3986, section 3.1).
+fn split_scheme(target: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (scheme, rest) = target.split_at(memchr::memchr(b':', target)?);
+    let is_scheme = |b: &u8| b.is_ascii_alphanumeric() || b"+-.".contains(b);
+    let starts = scheme.first().is_some_and(u8::is_ascii_alphabetic);
+    let rest = rest.strip_prefix(b"://").filter(|_| starts && scheme.iter().all(is_scheme))?;
+    Some((scheme, rest))
+}
+
+/// The length of the authority with which these bytes start.
+fn authority_len(bytes: &[u8]) -> usize {
+    memchr::memchr2(b'/', b'?', bytes).unwrap_or(bytes.len())
+}
+
+fn check_request_line(line: &[u8]) -> Result<(Target<'_>, Version)> {
     let mut words = line.split(|b| *b == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -137,14 +212,7 @@ fn check_request_line(line: &[u8]) -> Result<(Uri, Version)> {
         b"HTTP/1.0" => Version::Http10,
         _ => return Err(Refusal::Bad("the version is neither HTTP/1.1 nor HTTP/1.0")),
     };
-    if target.iter().any(|b| *b <= b' ' || *b == 0x7f || *b == b'#') {
-        return Err(Refusal::Bad("the request target holds a control character or a fragment"));
-    }
-    let uri = Uri::try_from(target).map_err(|_| Refusal::Bad("the request target is not a valid URI"))?;
-    if !(target.starts_with(b"/") || target == b"*" || uri.scheme().is_some()) {
-        return Err(Refusal::Bad("the request target is neither a path nor an absolute URI"));
-    }
-    Ok((uri, version))
+    Ok((Target::new(target)?, version))
 }
 
 fn check_line(line: &[u8]) -> Result<(&[u8], &[u8])> {
@@ -174,7 +242,6 @@ struct Found<'a> {
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
-    http_2: bool,
     connection_upgrade: bool,
 }
 
@@ -194,23 +261,22 @@ impl<'a> Found<'a> {
             }
             self.chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
-            self.upgrade = true;
-            self.http_2 |= names_http_2(value);
+            self.upgrade |= !names_only_http_2(value);
         } else if name.eq_ignore_ascii_case(b"connection") {
             self.connection_upgrade |= items(value).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
         }
         Ok(())
     }
 
-    fn check_host(&self, uri: &Uri, version: Version) -> Result<()> {
+    fn check_host(&self, target: &Target<'_>, version: Version) -> Result<()> {
         let Some(host) = self.host else {
             return if version == Version::Http11 { Err(Refusal::Bad("no Host")) } else { Ok(()) };
         };
-        if !is_host(host) {
+        if split_port(host).is_none() {
             return Err(Refusal::Bad("Host is not a host"));
         }
-        match uri.authority() {
-            Some(authority) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host) => {
+        match target.origin {
+            Some((scheme, authority)) if !is_same_host(scheme, authority, host) => {
                 Err(Refusal::Bad("the request target names another host than Host"))
             }
             _ => Ok(()),
@@ -226,7 +292,7 @@ impl<'a> Found<'a> {
                 return Err(Refusal::Bad("Transfer-Encoding in HTTP/1.0"));
             }
         }
-        let upgrades = self.upgrade && !self.http_2 && self.connection_upgrade && version == Version::Http11;
+        let upgrades = self.upgrade && self.connection_upgrade;
         let has_body = self.chunked || self.length.is_some_and(|n| n > 0);
         match (upgrades, has_body) {
             (true, true) => Err(Refusal::Bad("an upgrade with a body")),
@@ -237,8 +303,9 @@ impl<'a> Found<'a> {
     }
 }
 
-/// A name or an IPv4 address, or an IPv6 address in brackets; with a port or without (RFC 9110, section 7.2).
-fn is_host(host: &[u8]) -> bool {
+/// A name or an IPv4 address, or an IPv6 address in brackets; and the digits of a port, which may be missing (RFC 9110,
+/// section 7.2).
+fn split_port(host: &[u8]) -> Option<(&[u8], &[u8])> {
     let in_brackets = host.strip_prefix(b"[").and_then(|rest| {
         let end = memchr::memchr(b']', rest).filter(|end| *end > 0)?;
         let is_address = |b: &u8| b.is_ascii_alphanumeric() || b":.".contains(b);
@@ -249,10 +316,45 @@ fn is_host(host: &[u8]) -> bool {
         let is_name = |b: &u8| b.is_ascii_graphic() && !b"/?#@\\,\"<>{}|^`[]".contains(b);
         host[..end].iter().all(is_name).then_some(&host[end..])
     });
-    port.is_some_and(|port| match port.split_first() {
-        Some((colon, digits)) => *colon == b':' && digits.iter().all(u8::is_ascii_digit),
-        None => true,
-    })
+    let port = port?;
+    let name = &host[..host.len() - port.len()];
+    match port.split_first() {
+        Some((b':', digits)) => digits.iter().all(u8::is_ascii_digit).then_some((name, digits)),
+        Some(_) => None,
+        None => Some((name, port)),
+    }
+}
+
+/// Whether an authority and a Host, written differently or not, are the same host and port (RFC 9110, section 4.2.3).
+fn is_same_host(scheme: &[u8], authority: &[u8], host: &[u8]) -> bool {
+    let (Some((name, port)), Some((other_name, other_port))) = (split_port(authority), split_port(host))
+    else {
+        return false;
+    };
+    let is_same_name = name.eq_ignore_ascii_case(other_name)
+        || ipv6(name).is_some_and(|address| Some(address) == ipv6(other_name));
+    is_same_name && port_number(scheme, port) == port_number(scheme, other_port)
+}
+
+fn ipv6(name: &[u8]) -> Option<Ipv6Addr> {
+    let address = name.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(address).ok()?.parse().ok()
+}
+
+/// The digits of a port without leading zeros, or of the scheme's default port; `None` where there is neither.
+fn port_number<'a>(scheme: &[u8], port: &'a [u8]) -> Option<&'a [u8]> {
+    if !port.is_empty() {
+        let zeros = port.iter().take_while(|digit| **digit == b'0').count();
+        return Some(&port[zeros..]);
+    }
+    let is = |name: &str| scheme.eq_ignore_ascii_case(name.as_bytes());
+    if is("http") || is("ws") {
+        Some(b"80")
+    } else if is("https") || is("wss") {
+        Some(b"443")
+    } else {
+        None
+    }
 }
 
 /// The items of a list in a header's value (RFC 9110, section 5.6.1), for lists without quotes.
@@ -260,13 +362,18 @@ pub(super) fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|b| *b == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Whether HTTP/2 is among the protocols that `Upgrade` names. It never passes, because it would carry requests
-/// past every rule of this front; the request is served as if it had not asked (RFC 9110, section 7.8).
-pub(super) fn names_http_2(upgrade: &[u8]) -> bool {
-    items(upgrade).any(|protocol| {
-        let name = protocol.split(|b| *b == b'/').next().unwrap_or_default().trim_ascii();
-        name.eq_ignore_ascii_case(b"h2c") || name.eq_ignore_ascii_case(b"h2")
-    })
+/// Whether a line of `Upgrade` names HTTP/2 and nothing else. HTTP/2 never passes, because it would carry requests past
+/// every rule of this front; a request that asks for nothing else is served as if it had not asked (RFC 9110, section
+/// 7.8).
+pub(super) fn names_only_http_2(upgrade: &[u8]) -> bool {
+    let mut protocols = items(upgrade).filter(|protocol| !protocol.is_empty()).peekable();
+    protocols.peek().is_some() && protocols.all(is_http_2)
+}
+
+/// Whether an item of `Upgrade` is HTTP/2.
+pub(super) fn is_http_2(protocol: &[u8]) -> bool {
+    let name = protocol.split(|b| *b == b'/').next().unwrap_or_default().trim_ascii();
+    name.eq_ignore_ascii_case(b"h2c") || name.eq_ignore_ascii_case(b"h2")
 }
 
 /// The value of a Content-Length.

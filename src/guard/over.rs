@@ -2,7 +2,7 @@
 //!
 //! The law of this file: nothing is over that is not said to be; what can't be read says nothing.
 
-use crate::event::phase_is_last;
+use crate::event::{Phase, phase};
 use crate::json::{Malformed, Reader, Str};
 use crate::stamp::{RunKey, Secret};
 
@@ -103,7 +103,7 @@ impl<'a> Payload<'a> {
             match key.short(&mut [0; "runId".len() + 1]) {
                 b"runId" => found.run = reader.value()?.string(),
                 b"stream" => found.is_lifecycle = is_one_of(reader, &["lifecycle"])?,
-                b"data" => found.phase_is_last = phase_is_last(reader)?,
+                b"data" => found.phase_is_last = phase(reader)? == Some(Phase::Last),
                 b"state" => found.state_is_last = is_one_of(reader, &["final", "aborted", "error"])?,
                 b"status" => found.status_is_last = is_one_of(reader, &LAST)?,
                 _ => drop(reader.value()?),

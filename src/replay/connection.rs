@@ -65,7 +65,9 @@ pub(super) struct Connection {
     /// Unique in a replay.
     pub(super) number: u64,
     pub(super) name: Option<String>,
-    /// The newest time of the connection, in milliseconds of whichever clock the recording has.
+    /// The newest time of the connection, in milliseconds of the recorder's clock, or of the events' `ts` where a line
+    /// has no other. It never goes back: while the gateway's clock is behind an earlier `ts`, it does not advance, so
+    /// no run expires and no silence is seen.
     pub(super) now: u64,
     pub(super) ledger: Ledger,
     /// A ledger in which next to nothing is forgotten, and how large it would have had to be. None once that became too much.

@@ -34,6 +34,10 @@ pub struct Drop {
     pub run_high: (u64, Option<u64>),
     /// The newest emission time of its run so far.
     pub newest: Option<u64>,
+    /// Its run had ended.
+    pub ended: bool,
+    /// Milliseconds since the run's event before it, dropped or not.
+    pub silence: u64,
 }
 
 fn at(line: Option<u64>) -> String {
@@ -69,10 +73,12 @@ impl fmt::Display for Drop {
             _ => write!(f, "the run had reached {run_high}{}, and must rise as a whole", at(run_line))?,
         }
         match (self.ts, self.newest) {
-            (Some(ts), Some(newest)) => write!(f, "; its ts {ts} is not newer than {newest}"),
-            (Some(_), None) => f.write_str("; no event of the run had a ts to compare with its own"),
-            (None, _) => f.write_str("; it has no ts that could show a new start"),
+            (Some(ts), Some(newest)) => write!(f, "; its ts {ts} is not newer than {newest}")?,
+            (Some(_), None) => f.write_str("; no event of the run had a ts to compare with its own")?,
+            (None, _) => f.write_str("; it has no ts that could show a new start")?,
         }
+        let ended = if self.ended { "had ended, but this is no start" } else { "had not ended" };
+        write!(f, "; the run {ended}, and its last event arrived {} ms before", self.silence)
     }
 }
 
@@ -97,6 +103,8 @@ impl Drop {
             "run_high": self.run_high.0,
             "run_high_line": self.run_high.1,
             "run_newest_ts": self.newest,
+            "run_ended": self.ended,
+            "run_silence_ms": self.silence,
             "why": self.to_string(),
         })
     }

@@ -164,6 +164,7 @@ impl Replay {
         if ms.is_none() {
             connection.now = connection.now.max(stamp.ts.unwrap_or_default());
         }
+        let silence = connection.ledger.known(stamp.run).map(|run| connection.now - run.seen());
         let wide_before = connection.wide_runs();
         let verdict = connection.judge(&stamp, line, &mut self.trails);
         self.wide_runs = self.wide_runs + connection.wide_runs() - wide_before;
@@ -172,9 +173,11 @@ impl Replay {
             connection.give_up_on_size();
         }
         if verdict == Verdict::NewRun {
-            self.rules.distinct.add(stamp.run.short());
+            self.rules.distinct.add(stamp.run.id());
         }
-        verdict.drops().then(|| explain(connection, &self.trails, &self.rules, &stamp, verdict, (line, ms)))
+        verdict
+            .drops()
+            .then(|| explain(connection, &self.trails, &self.rules, &stamp, verdict, (line, ms, silence)))
     }
 
     /// Makes a connection the last used one.
@@ -233,7 +236,7 @@ fn explain(
     rules: &Rules,
     stamp: &Stamp,
     verdict: Verdict,
-    (line, ms): (u64, Option<u64>),
+    (line, ms, silence): (u64, Option<u64>, Option<u64>),
 ) -> Drop {
     let known = connection.ledger.known(stamp.run);
     let line_of = |seq, stream| trails.line_of_seq(connection.number, stamp.run, seq, stream);
@@ -253,5 +256,7 @@ fn explain(
         stream_high: stream_high.map(|high| (high, line_of(high, Some(stamp.stream)))),
         run_high: (run_high, line_of(run_high, None)),
         newest: known.and_then(|run| run.newest()),
+        ended: known.is_some_and(|run| run.has_ended()),
+        silence: silence.unwrap_or_default(),
     }
 }

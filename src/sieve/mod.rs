@@ -387,7 +387,7 @@ impl Sieve {
             Ok((stamp, verdict)) => {
                 self.tally.judged[verdict as usize] += 1;
                 if verdict == Verdict::NewRun {
-                    self.rules.distinct.add(stamp.run.short());
+                    self.rules.distinct.add(stamp.run.id());
                 }
                 if verdict.drops() && self.rules.mode == Mode::Enforce {
                     let stream = self.rules.secret.stream_name(stamp.stream);

@@ -151,7 +151,7 @@ impl Forms {
         let (form, last) = &mut self.known[0];
         if let Some(id) = filled.other_run {
             form.follow(id);
-            last.run = secret.run(Str::unescaped(id));
+            last.run = secret.run(Str::unescaped(id)).in_events(last.event);
         }
         Some((last.with(filled.seq, filled.ts, secret), filled.outer))
     }

@@ -22,11 +22,14 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 pub use self::tls::SESSION_BOUND;
 use self::tls::Tls;
 
-/// A peer that vanished without a word is noticed after `IDLE + RETRIES * INTERVAL` of silence; if it vanished
-/// with something unacknowledged, when the system gives up sending it again (Linux: tcp_retries2).
-const IDLE: Duration = Duration::from_secs(60);
+/// A peer that vanished is noticed after 90 s: of silence (keepalive: `IDLE + RETRIES * INTERVAL`), or since the first
+/// byte that it did not acknowledge (`UNACKNOWLEDGED`). Both are the same time, because Linux applies the second limit to
+/// keepalive probes, too. It also applies to a peer that is there and has taken nothing for this time, although data
+/// waits for it.
+const IDLE: Duration = Duration::from_secs(45);
 const INTERVAL: Duration = Duration::from_secs(15);
-const RETRIES: u32 = 4;
+const RETRIES: u32 = 3;
+const UNACKNOWLEDGED: Duration = IDLE.saturating_add(INTERVAL.saturating_mul(RETRIES));
 
 /// A connection.
 pub struct Conn {
@@ -282,5 +285,29 @@ fn tune(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(INTERVAL).with_retries(RETRIES);
     // Where these fail, the connection is gone already, and reading will say so.
     let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux", target_os = "cygwin"))]
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn both_sides_notice_a_peer_that_vanished_within_two_minutes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to_gateway = Conn::plain(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+        let of_client = Conn::plain(listener.accept().await.unwrap().0);
+        for conn in [to_gateway, of_client] {
+            let socket = SockRef::from(&conn.tcp);
+            let silent = socket.tcp_keepalive_time().unwrap()
+                + socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+            assert!(socket.keepalive().unwrap() && silent <= Duration::from_secs(120));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(silent));
+        }
+    }
 }

@@ -18,6 +18,7 @@ use crate::journal::Journal;
 use crate::metrics::{Metrics, Totals};
 use crate::roster::Roster;
 use crate::sieve::Mode;
+use crate::upstream::Unreachable;
 
 pub use self::outlook::Level;
 pub use self::report::Report;
@@ -91,7 +92,7 @@ impl Status {
 
     /// A report of now; `gateway` says whether the gateway accepts connections, and if not, why.
     #[must_use]
-    pub fn report(&self, gateway: Result<(), String>) -> Report<'_> {
+    pub fn report(&self, gateway: Result<(), Arc<Unreachable>>) -> Report<'_> {
         let (listed, upgraded) = self.roster.oldest(LISTED);
         Report {
             facts: &self.facts,

@@ -50,11 +50,16 @@ impl Report<'_> {
             )
         } else if let Err(reason) = &self.gateway {
             let address = &facts.gateway;
-            (
-                Level::Trouble,
-                "The gateway does not accept connections.",
-                format!("{address}: {reason}. Start the gateway, or correct SEQGATE_UPSTREAM."),
-            )
+            if reason.is_name() {
+                let sentence = "The gateway's name can't be resolved.";
+                (Level::Trouble, sentence, format!("{address}: {reason}."))
+            } else {
+                (
+                    Level::Trouble,
+                    "The gateway does not accept connections.",
+                    format!("{address}: {reason}. Start the gateway, or correct SEQGATE_UPSTREAM."),
+                )
+            }
         } else if recently(|t| t.turned_away) > 0 || self.now.clients >= facts.max_clients as u64 {
             let limit = count(facts.max_clients as u64);
             (

@@ -1,5 +1,6 @@
 //! The data of a report, and its JSON.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use crate::filter::{Ledger, Verdict};
 use crate::metrics::{Kind, Label, Totals};
 use crate::roster::Member;
 use crate::sieve::{Dropped, Mode};
+use crate::upstream::Unreachable;
 
 /// This moment and the last minutes.
 pub struct Report<'a> {
@@ -17,7 +19,7 @@ pub struct Report<'a> {
     pub(super) at: SystemTime,
     pub(super) uptime: Duration,
     pub(super) draining: bool,
-    pub(super) gateway: Result<(), String>,
+    pub(super) gateway: Result<(), Arc<Unreachable>>,
     pub(super) now: Totals,
     /// The oldest first.
     pub(super) samples: Vec<Totals>,
@@ -129,7 +131,7 @@ impl Report<'_> {
             "gateway": {
                 "address": self.facts.gateway,
                 "reachable": self.gateway.is_ok(),
-                "reason": self.gateway.as_ref().err(),
+                "reason": self.gateway.as_ref().err().map(ToString::to_string),
                 "distinct_runs": self.now.distinct,
             },
             "runs": {

@@ -59,6 +59,13 @@ impl Event {
         self.stream == "lifecycle" && matches!(self.phase.as_deref(), Some("end" | "error"))
     }
 
+    /// A `lifecycle` event of phase `start`, or a `run_status` event of phase `preparing_workspace`.
+    pub(crate) fn starts(&self) -> bool {
+        let phase = self.phase.as_deref();
+        self.stream == "lifecycle" && phase == Some("start")
+            || self.stream == "run_status" && phase == Some("preparing_workspace")
+    }
+
     pub(crate) fn payload(&self) -> String {
         let quote = |s: &str| serde_json::Value::from(s).to_string();
         let phase = self.phase.iter().map(|p| format!("\"phase\":{},", quote(p))).collect::<String>();

@@ -45,22 +45,25 @@ pub(crate) struct TwinRun {
     ended: bool,
     streams: HashMap<String, u64>,
     recent: Vec<Mark>,
+    /// When an event last arrived, dropped or not.
+    seen: u64,
 }
 
 impl TwinRun {
-    pub(crate) fn judge(&mut self, order: Order, event: &Event) -> Verdict {
-        let verdict = self.verdict(order, event);
+    pub(crate) fn judge(&mut self, order: Order, event: &Event, now: u64) -> Verdict {
+        let verdict = self.verdict(order, event, now);
         if verdict == Restarted {
             *self = Self::default();
         }
         if !verdict.drops() {
             self.pass(event);
         }
+        self.seen = now;
         verdict
     }
 
     /// The rows in the order in which they are numbered.
-    fn verdict(&self, order: Order, event: &Event) -> Verdict {
+    fn verdict(&self, order: Order, event: &Event, now: u64) -> Verdict {
         let Some(high) = self.high else { return NewRun };
         if let (Some(ts), Some(newest)) = (event.ts, self.newest)
             && event.seq <= high
@@ -78,6 +81,10 @@ impl TwinRun {
         if event.seq > high {
             return if event.seq == high + 1 { InOrder } else { Gap };
         }
+        // A clock that stepped back: a start after the end, or anything unknown after a silence.
+        if self.ended && event.starts() || now >= self.seen + 2000 {
+            return Restarted;
+        }
         let overtaken = self.streams.get(&event.stream).is_none_or(|high| event.seq > *high);
         if order == Order::Any || order == Order::Stream && overtaken { Late } else { OutOfOrder }
     }
@@ -87,12 +94,12 @@ impl TwinRun {
         if self.recent.len() > RECENT {
             self.recent.remove(0);
         }
+        self.ended |= event.ends();
         if Some(event.seq) > self.high && event.ts.is_some() && event.ts < self.newest {
             return;
         }
         self.high = self.high.max(Some(event.seq));
         self.newest = self.newest.max(event.ts);
-        self.ended |= event.ends();
         if self.streams.len() < STREAMS || self.streams.contains_key(&event.stream) {
             let high = self.streams.entry(event.stream.clone()).or_default();
             *high = event.seq.max(*high);
@@ -107,7 +114,7 @@ pub(crate) struct BoundedTwin {
     ttl: u64,
     /// Name, when last seen, state; the least recently used first.
     pub(crate) runs: Vec<(String, u64, TwinRun)>,
-    /// Names evicted for want of space, until they return.
+    /// Names evicted for want of space, until they return; only the last 256 count.
     evicted: Vec<Option<String>>,
     pub(crate) departed: Departed,
 }
@@ -126,7 +133,8 @@ impl BoundedTwin {
             Some(place) => self.runs.remove(place),
             None => {
                 self.make_room();
-                if let Some(ghost) = self.evicted.iter_mut().find(|ghost| ghost.as_ref() == Some(&event.run))
+                if let Some(ghost) =
+                    self.evicted.iter_mut().rev().take(256).find(|ghost| ghost.as_ref() == Some(&event.run))
                 {
                     *ghost = None;
                     self.departed.returned += 1;
@@ -134,7 +142,7 @@ impl BoundedTwin {
                 (event.run.clone(), now, TwinRun::default())
             }
         };
-        let verdict = entry.2.judge(self.order, event);
+        let verdict = entry.2.judge(self.order, event, now);
         entry.1 = now;
         self.runs.push(entry);
         verdict

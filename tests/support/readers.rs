@@ -60,7 +60,7 @@ pub(crate) enum Kind {
     Other,
     NoRun,
     NoSeq,
-    Event { run: Vec<u16>, stream: Option<Vec<u16>>, seq: u64, ts: Option<u64>, ends: bool },
+    Event { run: Vec<u16>, stream: Option<Vec<u16>>, seq: u64, ts: Option<u64>, ends: bool, starts: bool },
 }
 
 pub(crate) fn filtered() -> Vec<String> {
@@ -104,6 +104,7 @@ pub(crate) fn ours(text: &[u8]) -> Option<Fields> {
             seq: claim.seq,
             ts: claim.ts,
             ends: claim.ends,
+            starts: claim.starts,
         },
     };
     Some(Fields { outer: sighting.outer.map(|outer| outer.value), subject })
@@ -123,7 +124,9 @@ fn naive(json: &Json) -> Fields {
         _ => None,
     };
     let integer = |key| inner(key).and_then(Json::integer);
-    let last = inner("data").and_then(|data| data.get("phase")).is_some_and(|p| p.is("end") || p.is("error"));
+    let phase = |name| inner("data").and_then(|data| data.get("phase")).is_some_and(|p| p.is(name));
+    let stream = |name| inner("stream").is_some_and(|stream| stream.is(name));
+    let last = phase("end") || phase("error");
     let subject = match (string("runId"), integer("seq")) {
         (None, _) => Kind::NoRun,
         (Some(_), None) => Kind::NoSeq,
@@ -132,7 +135,9 @@ fn naive(json: &Json) -> Fields {
             stream: string("stream"),
             seq,
             ts: integer("ts"),
-            ends: last && inner("stream").is_some_and(|stream| stream.is("lifecycle")),
+            ends: last && stream("lifecycle"),
+            starts: stream("lifecycle") && phase("start")
+                || stream("run_status") && phase("preparing_workspace"),
         },
     };
     Fields { outer, subject }
@@ -157,6 +162,8 @@ fn serde(json: &Value) -> Fields {
             seq,
             ts: integer(&payload["ts"]),
             ends: payload["stream"] == "lifecycle" && (phase == "end" || phase == "error"),
+            starts: payload["stream"] == "lifecycle" && phase == "start"
+                || payload["stream"] == "run_status" && phase == "preparing_workspace",
         },
     };
     Fields { outer, subject }

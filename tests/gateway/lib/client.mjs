@@ -31,11 +31,12 @@ export class Client {
 
   /**
    * `door` is the path of a Unix socket behind which the address is, instead of here. With wss any certificate will
-   * do: whoever cares looks at the socket's.
+   * do: whoever cares looks at the socket's. `kind` replaces the client's `id` and `mode`.
    */
-  constructor(url, { token, device = newDevice(), headers = {}, door }) {
+  constructor(url, { token, device = newDevice(), headers = {}, door, kind = { id: "cli", mode: "cli" } }) {
     const { protocol, hostname, port, host, pathname } = new URL(url);
     this.token = token;
+    this.kind = kind;
     this.device = device;
     const lines = {
       Host: host,
@@ -115,9 +116,9 @@ export class Client {
     const challenge = await this.message("the challenge", (m) => m.event === "connect.challenge");
     const { nonce, ts } = challenge.payload;
     const { device, token } = this;
-    const client = { id: "cli", version: "test", platform: "linux", mode: "cli" };
+    const client = { version: "test", platform: "linux", ...this.kind };
     const signedAt = ts ?? Date.now();
-    const signed = ["v2", device.id, client.id, client.mode, "operator", SCOPES.join(","), signedAt, token, nonce].join("|");
+    const signed = ["v2", device.id, client.id, client.mode, "operator", SCOPES.join(","), signedAt, token ?? "", nonce].join("|");
     const signature = crypto.sign(null, Buffer.from(signed), device.privateKey).toString("base64url");
     this.hello = await this.request("connect", {
       minProtocol: 3,
@@ -126,7 +127,7 @@ export class Client {
       role: "operator",
       scopes: SCOPES,
       caps: ["tool-events"],
-      auth: { token },
+      ...(token && { auth: { token } }),
       device: { id: device.id, publicKey: device.publicKey, signature, signedAt, nonce },
     });
   }

@@ -35,7 +35,7 @@ export function environment(home) {
   };
 }
 
-function settings({ port, home, model, trustedProxies, tls }) {
+function settings({ port, home, model, trustedProxies, tls, auth }) {
   const provider = (id) => ({
     baseUrl: model,
     apiKey: "none",
@@ -58,7 +58,7 @@ function settings({ port, home, model, trustedProxies, tls }) {
       mode: "local",
       port,
       bind: "loopback",
-      auth: { mode: "token", token: TOKEN },
+      auth: auth ?? { mode: "token", token: TOKEN },
       controlUi: { enabled: true },
       tailscale: { mode: "off" },
       http: { endpoints: { chatCompletions: { enabled: true } } },
@@ -89,16 +89,17 @@ function settings({ port, home, model, trustedProxies, tls }) {
 export class Gateway {
   token = TOKEN;
 
-  /** A gateway that is up and has answered a request. `node` are flags of Node's. */
-  static async start({ trustedProxies, tls, node = [] } = {}) {
+  /** A gateway that is up and has answered a request. `node` are flags of Node's; `auth` replaces the token. */
+  static async start({ trustedProxies, tls, auth, node = [] } = {}) {
     const gateway = new Gateway();
     gateway.node = node;
+    if (auth) gateway.token = undefined;
     gateway.model = await startModel();
     gateway.port = await freePort();
     gateway.http = `${tls ? "https" : "http"}://127.0.0.1:${gateway.port}`;
     gateway.url = `${tls ? "wss" : "ws"}://127.0.0.1:${gateway.port}`;
     gateway.home = fs.mkdtempSync(path.join(folder, "gateway-"));
-    const written = settings({ port: gateway.port, home: gateway.home, model: gateway.model.url, trustedProxies, tls });
+    const written = settings({ port: gateway.port, home: gateway.home, model: gateway.model.url, trustedProxies, tls, auth });
     fs.writeFileSync(path.join(gateway.home, "openclaw.json"), JSON.stringify(written, null, 2));
     fs.mkdirSync(path.join(gateway.home, "workspace"));
     await gateway.run();
@@ -114,6 +115,7 @@ export class Gateway {
     });
     const answered = async () => {
       if (this.process.ended !== undefined) return true;
+      if (!this.token) return (await fetch(`${this.http}/readyz`)).ok;
       const client = await this.connect();
       await client.request("health");
       client.drop();

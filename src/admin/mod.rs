@@ -1,7 +1,10 @@
 //! The side door: metrics, health and the status page, on a listener of its own.
 
+mod places;
+
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,25 +17,28 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
+use self::places::Places;
 use crate::drain::{Drain, Phase};
 use crate::metrics::Metrics;
 use crate::status::Status;
-use crate::upstream::Route;
+use crate::upstream::{Route, Unreachable};
 
-/// Connections at one time; scrapes and probes need a few.
+/// Connections at one time; a further one replaces the connection that has been idle for the longest time.
 pub const CONNECTIONS: usize = 64;
 /// Time for a request's head, and for the pause between two requests.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a connection may last: who does not read must not keep others out.
-const LIFETIME: Duration = Duration::from_secs(60);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the peer to read an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Memory for one connection's head.
 const BUFFER: usize = 16 * 1024;
-/// How long an answer about the gateway holds, so that probes are no load for it.
+/// How long the result of a probe of the gateway is used, so that probes are no load for it.
 const PROBE_HOLDS: Duration = Duration::from_secs(1);
-/// Probes of orchestrators give up after a second by default.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long an answer waits for a probe while the result of the one before is known: orchestrators give up after a second
+/// by default. The probe itself has as much time as a client's connection.
+const PROBE_WAIT: Duration = Duration::from_millis(800);
 /// Pause after an error of accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -42,6 +48,9 @@ const HTML: &str = "text/html; charset=utf-8";
 
 const INDEX: &str = "seqgate\n\n/            the status page\n/api/status  the same as JSON\n/metrics     Prometheus metrics\n/livez       is the process alive\n/readyz      does the gateway accept connections, and may clients come\n";
 
+/// Whether the gateway accepts connections, and if not, why.
+type Probed = Result<(), Arc<Unreachable>>;
+
 /// What the side door shows.
 pub struct Admin {
     metrics: Arc<Metrics>,
@@ -49,7 +58,9 @@ pub struct Admin {
     drain: Arc<Drain>,
     upstream: Route,
     connect_timeout: Duration,
-    probed: Mutex<Option<(Instant, Result<(), String>)>>,
+    /// The last result of a probe of the gateway.
+    probed: watch::Sender<Option<(Instant, Probed)>>,
+    is_probing: AtomicBool,
 }
 
 impl Admin {
@@ -67,38 +78,47 @@ impl Admin {
             status,
             drain,
             upstream,
-            connect_timeout: connect_timeout.min(PROBE_TIMEOUT),
-            probed: Mutex::default(),
+            connect_timeout,
+            probed: watch::Sender::default(),
+            is_probing: AtomicBool::new(false),
         }
     }
 
     /// Serves until it is dropped.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let places = Places::new(CONNECTIONS);
         let mut server = hyper::server::conn::http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER);
         loop {
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let admin = Arc::clone(&self);
+            let place = Arc::new(places.take().await);
+            let (admin, answering) = (Arc::clone(&self), Arc::clone(&place));
             let service = service_fn(move |request| {
-                let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+                let (admin, busy) = (Arc::clone(&admin), answering.busy());
+                async move {
+                    let response = admin.answer(&request).await;
+                    drop(busy);
+                    Ok::<_, Infallible>(response)
+                }
             });
             let connection = server.serve_connection(TokioIo::new(stream), service);
             tokio::spawn(async move {
-                if let Ok(Err(error)) = tokio::time::timeout(LIFETIME, connection).await {
-                    tracing::debug!(%error, "an admin connection ended with an error");
+                tokio::select! {
+                    result = connection => if let Err(error) = result {
+                        tracing::debug!(%error, "an admin connection ended with an error");
+                    },
+                    () = place.expired(HEADER_TIMEOUT + ANSWER_TIMEOUT) => {
+                        tracing::debug!("an admin connection was closed: idle, slow, or replaced by a new one");
+                    }
                 }
-                drop(permit);
             });
         }
     }
 
-    async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    async fn answer<B>(self: &Arc<Self>, request: &Request<B>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -125,7 +145,7 @@ impl Admin {
     }
 
     /// The status page: what it brings along may run and nothing else, and it may ask nobody but this server.
-    async fn page(&self) -> Response<Full<Bytes>> {
+    async fn page(self: &Arc<Self>) -> Response<Full<Bytes>> {
         let mut random = [0; 16];
         if let Err(error) = getrandom::fill(&mut random) {
             let line = format!("the system gives no random numbers: {error}\n");
@@ -148,30 +168,39 @@ impl Admin {
     }
 
     /// Whether clients may come, and if not, why.
-    async fn readiness(&self) -> Result<(), String> {
+    async fn readiness(self: &Arc<Self>) -> Result<(), String> {
         match self.drain.phase() {
             Phase::Starting => return Err("starting".to_owned()),
             Phase::Draining | Phase::Closing => return Err("draining".to_owned()),
             Phase::Serving => {}
         }
-        self.reachable().await
+        self.reachable().await.map_err(|why| why.to_string())
     }
 
-    /// Whether the gateway accepts connections, and if not, why.
-    async fn reachable(&self) -> Result<(), String> {
-        // Held while probing: many who ask at once share one probe.
-        let mut probed = self.probed.lock().await;
-        if let Some((at, result)) = &*probed
-            && at.elapsed() < PROBE_HOLDS
-        {
-            return result.clone();
+    /// Whether the gateway accepts connections, and if not, why. All requests share one probe. Until a probe that takes
+    /// long is over, the last result holds, as clients would be waiting too.
+    async fn reachable(self: &Arc<Self>) -> Probed {
+        let mut probed = self.probed.subscribe();
+        let mut last = probed.borrow_and_update().clone();
+        if last.as_ref().is_none_or(|(at, _)| at.elapsed() >= PROBE_HOLDS) {
+            if !self.is_probing.swap(true, AcqRel) {
+                tokio::spawn(Arc::clone(self).probe());
+            }
+            let wait = if last.is_some() { PROBE_WAIT } else { Duration::MAX };
+            // The sender is in `self`: it is not closed.
+            if let Ok(Ok(())) = timeout(wait, probed.changed()).await {
+                last = probed.borrow().clone();
+            }
         }
-        let result = match self.upstream.connect(self.connect_timeout).await {
-            Ok(_) => Ok(()),
-            Err(why) => Err(why.to_string()),
-        };
-        *probed = Some((Instant::now(), result.clone()));
-        result
+        last.map_or(Ok(()), |(_, result)| result)
+    }
+
+    /// Connects to the gateway with the same time limit as for clients.
+    async fn probe(self: Arc<Self>) {
+        let connected = self.upstream.connect(self.connect_timeout).await;
+        let result = connected.map(drop).map_err(Arc::new);
+        self.probed.send_replace(Some((Instant::now(), result)));
+        self.is_probing.store(false, Release);
     }
 }
 
