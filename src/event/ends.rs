@@ -72,7 +72,7 @@ const TS: Name = Name::of(b"ts");
 const WITH_PHASE: [&[u8]; 2] = [b"lifecycle", b"run_status"];
 
 /// Reads both ends of a message; `filtered` names the events that are judged. `None` where these do not hold all that is
-/// needed, and for events of the streams [`WITH_PHASE`], because the phase is in the middle.
+/// needed, and for events of the streams `lifecycle` and `run_status`, because the phase is in the middle.
 #[must_use]
 pub fn glance<'a>(text: &'a [u8], filtered: &[String]) -> Option<Glance<'a>> {
     let mut shape = Shape::default();
