@@ -325,10 +325,13 @@ async fn both_directions_at_once_do_not_disturb_each_other() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut at_client = vec![0; down.len()];
     let mut at_gateway = vec![0; up.len()];
+    // A TLS peer may hold the end of what it has taken until it is flushed.
+    let client_sends = async { client_writes.write_all(&up).await.and(client_writes.flush().await) };
+    let gateway_sends = async { gateway_writes.write_all(&down).await.and(gateway_writes.flush().await) };
     net::patiently("both directions", async {
         tokio::try_join!(
-            client_writes.write_all(&up),
-            gateway_writes.write_all(&down),
+            client_sends,
+            gateway_sends,
             client_reads.read_exact(&mut at_client),
             gateway_reads.read_exact(&mut at_gateway),
         )
