@@ -112,6 +112,7 @@ impl App {
             protection,
             epoch,
             disagreements: Seldom::default(),
+            unreadable: Seldom::default(),
         });
         Ok(Self {
             config,

@@ -45,6 +45,7 @@ fn zeros() -> Vec<String> {
         "runs_started_total",
         "runs_restarted_total",
         "readings_disagreed_total",
+        "unreadable_streams_total",
         "outer_seq_rewritten_total",
         "gateway_distinct_runs",
         "upstream_connect_seconds_count",

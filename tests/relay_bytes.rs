@@ -451,9 +451,9 @@ async fn a_ping_does_not_wait_for_the_last_fragment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_a_frame_does_not_wait_for_its_rest_for_ever() {
+async fn a_part_of_a_payload_does_not_wait_for_its_rest_for_ever() {
     let message = agent("r", 1, 1);
-    for at in [1, 3, 5, message.len() - 1] {
+    for at in [5, message.len() - 1] {
         let place = place(&[]).await;
         let Relayed { mut client, mut gateway } = websocket(&place.seqgate, &place.gateway, "/").await;
         gateway.send(&message[..at]).await;
@@ -461,6 +461,29 @@ async fn a_part_of_a_frame_does_not_wait_for_its_rest_for_ever() {
         gateway.send(&message[at..]).await;
         client.expect(&message[at..]).await;
     }
+}
+
+/// The pauses are longer than any undecided payload waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_judged_after_a_head_and_a_message_that_came_in_parts() {
+    let place = place(&[]).await;
+    let Relayed { mut client, mut gateway } = websocket(&place.seqgate, &place.gateway, "/").await;
+    let numbered = |seq: u64, outer: u64, number: &str| {
+        let text = event("r", "assistant", seq, 1_769_900_000_000 + seq, Some(outer));
+        frame(TEXT, text.replace(&format!("\"seq\":{outer}}}"), &format!("\"seq\":{number}}}")).as_bytes())
+    };
+    let first = agent("r", 1, 8);
+    gateway.send(&[&first[..], &agent("r", 1, 9)].concat()).await;
+    client.expect(&first).await;
+    for (seq, outer, number, at) in [(2, 10, " 9", 1), (3, 11, "10", 3), (4, 12, "11", 90)] {
+        let message = agent("r", seq, outer);
+        gateway.send(&message[..at]).await;
+        tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+        gateway.send(&message[at..]).await;
+        client.expect(&numbered(seq, outer, number)).await;
+    }
+    gateway.send(&[&agent("r", 3, 13)[..], &agent("r", 5, 14)].concat()).await;
+    client.expect(&numbered(5, 14, "12")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

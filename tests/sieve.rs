@@ -7,7 +7,7 @@ mod support;
 use proptest::prelude::*;
 use seqgate::event::{self, Outer, Subject};
 use seqgate::filter::Verdict::{Duplicate, InOrder, NewRun, OutOfOrder};
-use seqgate::filter::{Departed, Ledger, Order};
+use seqgate::filter::{Departed, Ledger, Order, Verdict};
 use seqgate::sieve::Unjudged::{
     self, Binary, Extended, Interrupted, Malformed, NoRun, NoSeq, Other, Oversized,
 };
@@ -460,16 +460,149 @@ fn a_frame_that_was_given_up_passes_and_the_next_is_judged() {
 }
 
 #[test]
-fn behind_a_head_that_was_given_up_everything_passes() {
+fn a_part_of_a_head_waits_as_long_as_needed() {
     let event = text(event("r", 1));
-    let mut pump = Pump::new(enforce());
-    pump.feed(&event);
-    pump.feed(&event[..1]);
-    pump.give_up();
-    pump.feed(&event[1..]);
-    pump.feed(&event);
-    assert_eq!(pump.out, event.repeat(3));
-    assert!(!pump.sieve.at_boundary());
+    let large = text(with_data(&"x".repeat(70_000), 2));
+    for (frame, head) in [(&event, 2), (&large, 10), (&ping("p"), 2), (&close(1000, ""), 2)] {
+        for cut in 1..head.min(frame.len()) {
+            let mut pump = Pump::new(enforce());
+            pump.feed(&event);
+            pump.feed(&event);
+            pump.feed(&frame[..cut]);
+            assert!(!pump.give_up(), "{cut} bytes of a head were given up");
+            assert_eq!(pump.out, event);
+            pump.feed(&frame[cut..]);
+            assert_eq!(pump.sieve.is_opaque(), pump.sieve.close().is_some());
+            if !pump.sieve.is_opaque() {
+                pump.feed(&event);
+                assert_eq!(
+                    pump.judged(Verdict::Duplicate),
+                    if *frame == event { 3 } else { 2 },
+                    "cut at {cut}"
+                );
+            }
+        }
+    }
+}
+
+/// An event of a run with this text, this `seq`, and an outer number that is ten times that.
+fn with_data(data: &str, seq: u64) -> String {
+    let text = event("r", seq).text(data).to_string();
+    assert!(outer_of(&text).is_none());
+    format!(
+        "{},\"seq\":{},\"stateVersion\":{{\"presence\":1,\"health\":[2]}}}}",
+        &text[..text.len() - 1],
+        seq * 10
+    )
+}
+
+/// A pump whose numbers have moved by one: it has dropped an event with the number 9.
+fn shifted(rules: Rules) -> Pump {
+    let mut pump = Pump::new(rules);
+    for outer in [8, 9] {
+        pump.feed(&text(event("r", 1).outer(outer)));
+    }
+    assert_eq!(pump.judged(Verdict::Duplicate), 1);
+    pump.out.clear();
+    pump
+}
+
+#[test]
+fn a_message_that_passes_unread_gets_its_number_whatever_its_size_chunks_and_fragments() {
+    for size in [300, 1000, 1024, 1025, 3000, 200_000] {
+        let message = with_data(&"x\\\"}".repeat(size / 4), 2);
+        let expected = message.replace("\"seq\":20,", "\"seq\":19,");
+        assert_ne!(message, expected);
+        let len = message.len();
+        let tiny: Vec<usize> = (1..len.min(2000)).collect();
+        let ends: Vec<usize> = (len - 90..len).collect();
+        for cuts in [&[][..], &[0], &[1, len - 1], &[len], &[len - 60, len - 55, len - 55], &tiny, &ends] {
+            for between in [&b""[..], &ping("between")] {
+                let frames = |text: &str| fragments(text, cuts).join(between);
+                for sizes in [ONE_CHUNK, BYTE_BY_BYTE, &[700, 1, 5000]] {
+                    let mut pump = shifted(Rules { inspect_limit: 250, ..enforce() });
+                    pump.feed_in(&frames(&message), sizes);
+                    assert_eq!(pump.out.len(), frames(&expected).len());
+                    assert!(
+                        pump.out == frames(&expected),
+                        "size {size}, {} cuts, chunks {sizes:?}",
+                        cuts.len()
+                    );
+                    assert_eq!(pump.unjudged(Oversized), 1);
+                    assert!(pump.sieve.at_message_boundary());
+                    pump.out.clear();
+                    pump.feed(&text(tick(21)));
+                    assert_eq!(outers(&pump.out), [20]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_message_that_was_given_up_gets_its_number_wherever_it_stalls() {
+    let message = with_data(&"x".repeat(2500), 2);
+    let expected = message.replace("\"seq\":20,", "\"seq\":19,");
+    for cuts in [&[][..], &[5, 1500, message.len() - 62]] {
+        let frames = |text: &str| fragments(text, cuts).concat();
+        let bytes = frames(&message);
+        for stall in 1..bytes.len() {
+            let mut pump = shifted(enforce());
+            pump.feed(&bytes[..stall]);
+            pump.give_up();
+            pump.feed(&[]);
+            // The end is held, all else has left.
+            assert!(
+                pump.window.len() <= seqgate::sieve::TAIL + MAX_HEAD,
+                "{} bytes are held",
+                pump.window.len()
+            );
+            pump.give_up();
+            pump.feed(&bytes[stall..]);
+            assert!(pump.out == frames(&expected), "stalled at {stall} of {}", bytes.len());
+            assert_eq!(pump.dropped.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_ping_leaves_in_time_while_the_end_of_a_message_is_held() {
+    let message = with_data(&"x".repeat(900), 2);
+    let expected = message.replace("\"seq\":20,", "\"seq\":19,");
+    let frames = |text: &str| fragments(text, &[500]);
+    for limit in [250, 100_000] {
+        let mut pump = shifted(Rules { inspect_limit: limit, ..enforce() });
+        pump.feed(&frames(&message)[0]);
+        pump.feed(&ping("now"));
+        assert!(pump.sieve.control_waits());
+        assert!(pump.give_up());
+        pump.feed(&[]);
+        let expected = frames(&expected);
+        assert_eq!(pump.out, [&expected[0][..], &ping("now")].concat());
+        assert!(!pump.sieve.control_waits());
+        pump.feed_in(&frames(&message)[1], BYTE_BY_BYTE);
+        assert_eq!(pump.out, [&expected[0][..], &ping("now"), &expected[1]].concat());
+    }
+}
+
+#[test]
+fn text_that_is_no_json_gets_its_number_too() {
+    let mut pump = shifted(enforce());
+    pump.feed(&text(r#"{"type":"event",nonsense},"seq":20}"#));
+    pump.feed(&text(tick(21)));
+    assert_eq!(pump.unjudged(Malformed), 1);
+    assert_eq!(
+        pump.out,
+        [text(r#"{"type":"event",nonsense},"seq":19}"#), text(tick(21).replace("21", "20"))].concat()
+    );
+}
+
+#[test]
+fn a_response_that_passes_unread_stays_as_it_is() {
+    let mut pump = shifted(Rules { inspect_limit: 250, ..enforce() });
+    let message = text(format!(r#"{{"type":"res","id":"1","payload":"{}","seq":20}}"#, "x".repeat(3000)));
+    pump.feed_in(&message, &[500]);
+    assert_eq!(pump.out, message);
 }
 
 #[test]
@@ -607,6 +740,7 @@ fn behind_what_is_not_frames_every_byte_passes() {
             let pump = strain(enforce(), &bytes, sizes);
             assert_eq!(pump.out, bytes, "{nonsense:02x?}");
             assert!(!pump.sieve.at_boundary());
+            assert_eq!(pump.tally.unreadable, 1);
         }
     }
 }
@@ -869,7 +1003,9 @@ fn naive_sieve(rules: &Rules, texts: &[String]) -> Vec<String> {
             continue;
         };
         let drops = match event::peek(text.as_bytes(), &rules.events).unwrap().subject {
-            Subject::Event(claim) => ledger.judge(&Stamp::new(&claim, &rules.secret), 0).drops(),
+            Subject::Event(claim) if text.len() <= rules.inspect_limit => {
+                ledger.judge(&Stamp::new(&claim, &rules.secret), 0).drops()
+            }
             _ => false,
         };
         let outer = value["seq"].as_u64().filter(|_| value["type"] == "event");
@@ -981,6 +1117,28 @@ proptest! {
         prop_assert_eq!(got, expected);
     }
 
+    /// Messages over the limit are never judged, and numbered as all others.
+    #[test]
+    fn numbers_have_no_hole_and_no_repeat_whatever_passes_unread(
+        list in proptest::collection::vec((1..6u64, any::<bool>(), proptest::option::of(proptest::collection::vec(0..3000usize, 1..6))), 1..40),
+        sizes in any_sizes(),
+    ) {
+        let rules = || Rules { inspect_limit: 800, ..rules(Mode::Enforce) };
+        let messages: Vec<String> = list.iter().zip(1..).map(|((seq, is_large, _), outer)| {
+            let data = if *is_large { "\\\"}".repeat(700) } else { String::from("x") };
+            event("r", *seq).text(&data).outer(outer).to_string()
+        }).collect();
+        let bytes: Vec<u8> = list.iter().zip(&messages).flat_map(|((_, _, cuts), message)| match cuts {
+            None => text(message),
+            Some(cuts) => fragments(message, cuts).join(&ping("between")[..]),
+        }).collect();
+        let pump = strain(rules(), &bytes, &sizes);
+        let got: Vec<String> = texts(&pump.out).iter().map(|text| normal(text)).collect();
+        let expected: Vec<String> = naive_sieve(&rules(), &messages).iter().map(|text| normal(text)).collect();
+        prop_assert_eq!(got, expected);
+        prop_assert_eq!(outers(&pump.out), (1..=messages.len() as u64 - pump.dropped.len() as u64).collect::<Vec<_>>());
+    }
+
     /// A frame of our own may follow exactly what is whole frames, but not a Close.
     #[test]
     fn a_boundary_is_where_a_frame_of_our_own_may_stand(
@@ -1018,7 +1176,7 @@ proptest! {
         let mut pump = Pump::new(tight(mode));
         for (i, byte) in bytes.iter().enumerate() {
             pump.feed(&[*byte]);
-            prop_assert!(pump.window.len() <= LIMIT + 2 * MAX_HEAD);
+            prop_assert!(pump.window.len() <= LIMIT.max(seqgate::sieve::TAIL + 125) + 2 * MAX_HEAD);
             prop_assert!(pump.sieve.runs() <= 3);
             if i % 64 == usize::from(give_up) && pump.sieve.control_waits() {
                 pump.give_up();

@@ -4,15 +4,18 @@
 //! the clients' `JSON.parse`), and what is not certain is `Malformed` or has no claim.
 //!
 //! [`peek`] reads a text wholly; [`glance`] reads its two ends only, and has to earn the trust that this needs; a
-//! [`Form`] saves the glance at what is like an earlier one.
+//! [`Form`] saves the glance at what is like an earlier one. [`outer_at_end`] finds the number of a message that passes
+//! unread.
 
 mod ends;
 mod form;
+mod tail;
 
 use std::ops::Range;
 
 pub use self::ends::{Glance, Shape, glance};
 pub use self::form::{Filled, Form, Layout};
+pub use self::tail::{EVENT_START, outer_at_end};
 
 use crate::json::{Malformed, Reader, Str, Value};
 

@@ -55,6 +55,7 @@ pub struct Metrics {
     /// Wholly, and at both ends only.
     read: [IntCounter; 2],
     disagreed: IntCounter,
+    unreadable: IntCounter,
     connections: Vec<IntGauge>,
     connections_total: Vec<IntCounter>,
     rejected: Vec<IntCounter>,
@@ -161,6 +162,10 @@ impl Metrics {
             disagreed: make.counter(
                 "readings_disagreed_total",
                 "Connections on which the two readings of a message differed, and that have been read wholly since.",
+            )?,
+            unreadable: make.counter(
+                "unreadable_streams_total",
+                "Connections on which the gateway sent bytes that no client can read as WebSocket messages; the rest passed unjudged.",
             )?,
             connections: {
                 let gauges =
@@ -278,6 +283,7 @@ impl Metrics {
             (&self.read[0], tally.read_whole),
             (&self.read[1], tally.read_ends),
             (&self.disagreed, tally.disagreed),
+            (&self.unreadable, tally.unreadable),
             (&self.evicted[0], departed.live),
             (&self.evicted[1], departed.ended),
             (&self.evicted[2], departed.expired),

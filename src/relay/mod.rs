@@ -67,6 +67,8 @@ pub struct Context {
     pub epoch: Instant,
     /// For the warning that the ends of a message did not say what all of it says.
     pub disagreements: Seldom,
+    /// For the warning that a gateway's bytes are not WebSocket messages.
+    pub unreadable: Seldom,
 }
 
 impl Context {

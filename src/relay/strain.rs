@@ -232,6 +232,7 @@ impl Strained {
 impl Sift for Strained {
     fn tick(&mut self, read: usize) {
         self.now = self.context.now();
+        self.patience.is_endless &= read == 0;
         self.context.metrics.bytes(Direction::ToClient, read as u64);
         self.ending.came(Direction::ToClient, read);
     }
@@ -271,6 +272,14 @@ impl Sift for Strained {
                 "the ends of a message did not say what all of it says: its connection is read wholly from now on"
             );
         }
+        if tally.unreadable > 0
+            && let Some(unsaid) = self.context.unreadable.ask()
+        {
+            tracing::warn!(
+                unsaid,
+                "the gateway sent bytes that are not WebSocket messages: the rest of the connection passes unjudged"
+            );
+        }
         self.ending.note_close(Initiator::Gateway, sieve.close());
         if let Some(guarded) = &self.guarded
             && sieve.is_opaque()
@@ -306,7 +315,7 @@ impl Sift for Strained {
     fn ring(&mut self, undecided: &[u8]) {
         let Some(sieve) = &mut self.sieve else { return };
         if self.patience.has_ended() {
-            sieve.give_up(undecided);
+            self.patience.is_endless = !sieve.give_up(undecided);
         }
         if self.expiry.is_some_and(|at| at <= Instant::now()) {
             sieve.expire(self.context.now());

@@ -9,6 +9,7 @@
 mod numbering;
 mod reading;
 mod tally;
+mod unread;
 
 use std::fmt;
 use std::ops::Range;
@@ -18,9 +19,11 @@ use self::numbering::{Numbering, Renumber};
 pub use self::reading::Seen;
 use self::reading::{Glimpse, Reading};
 pub use self::tally::{Tally, Unjudged};
+pub use self::unread::TAIL;
+use self::unread::Unread;
 
 use crate::distinct::Distinct;
-use crate::event::Outer;
+use crate::event::{self, Outer};
 use crate::filter::{Ledger, Order, Verdict};
 use crate::stamp::{RunKey, Secret, Stamp};
 use crate::wire::{self, Head, MAX_HEAD, Opcode, Parse};
@@ -73,7 +76,7 @@ pub enum Step {
     /// Leave this many bytes (more than zero) out. A message in several frames is reported with its first.
     Drop(usize, Option<Dropped>),
     /// Nothing can be said before the window holds this many bytes: more than it has, and at most the inspect
-    /// limit and two heads, or a control frame. At the end of the stream, what is in the window is to be forwarded.
+    /// limit and two heads, or [`TAIL`], a control frame and a head. At the end of the stream, what is in the window is to be forwarded.
     More(usize),
 }
 
@@ -99,6 +102,9 @@ enum State {
     /// A fragmented text message is being collected; the window starts at its first frame. The frames in the
     /// first `whole` bytes are complete, `whole <= inspect limit + MAX_HEAD`.
     Gathering { whole: usize, control_waits: bool },
+    /// A text message passes unread, and its outer number has to change: the window starts in it, and its last bytes
+    /// are held until the number has been read.
+    Unread(Unread),
     /// A fragmented message is left out: of so many bytes, only the control frames pass.
     Dropping(usize),
     /// Not frames, or not for us: everything passes.
@@ -173,6 +179,11 @@ impl Sieve {
                         return step;
                     }
                 }
+                State::Unread(message) => {
+                    if let Some(step) = self.pass_unread(window, message) {
+                        return step;
+                    }
+                }
             }
         }
     }
@@ -211,12 +222,24 @@ impl Sieve {
                 Err(reason) => self.count_unjudged(reason),
             }
         }
+        self.count_frame(head);
+        self.pass_frame(head);
+        None
+    }
+
+    /// Passes the frame at the start of the window as it comes, with its message. Where the message has a number that
+    /// must change, its end is held back.
+    fn pass_frame(&mut self, head: Head) {
+        let is_plain_text = head.opcode == Opcode::Text && !head.extended && head.mask.is_none();
+        if self.judging && is_plain_text && self.numbering.is_shifted() {
+            self.in_unjudged = true;
+            self.state = State::Unread(Unread::starting_with(head));
+            return;
+        }
         if !head.opcode.is_control() {
             self.in_unjudged = !head.fin;
         }
-        self.count_frame(head);
         self.state = State::Passing(head.frame());
-        None
     }
 
     /// The payload's size, if the message that begins here can be judged.
@@ -299,12 +322,8 @@ impl Sieve {
         Fragments::of(&window[..whole]).for_each(|at| text.extend_from_slice(&window[at]));
         let ruling = self.judge(&text, now);
         if let Some(new) = ruling.renumber {
-            // The digits may lie across fragments.
-            let bytes = Fragments::of(&window[..whole]).flatten();
-            let places: Vec<usize> = bytes.skip(new.at.start).take(new.at.len()).collect();
-            for (place, digit) in places.into_iter().zip(new.digits()) {
-                window[place] = *digit;
-            }
+            let fragments: Vec<_> = Fragments::of(&window[..whole]).collect();
+            new.write(window, fragments);
         }
         match ruling.dropped {
             Some(dropped) => self.drop_frame(window, whole, Some(dropped)),
@@ -335,8 +354,78 @@ impl Sieve {
         }
         self.count_unjudged(reason);
         self.in_unjudged = true;
-        self.state = State::Passing(whole as u64);
+        self.state = if self.numbering.is_shifted() {
+            State::Unread(Unread::gathered(whole))
+        } else {
+            State::Passing(whole as u64)
+        };
         None
+    }
+
+    /// Passes a message whose number must change. `None`: the state has changed, look again.
+    fn pass_unread(&mut self, window: &mut [u8], mut message: Unread) -> Option<Step> {
+        loop {
+            message.scan(window);
+            let missing = if message.left > 0 {
+                usize::try_from(message.left).map_or(TAIL, |left| left.min(TAIL))
+            } else if message.fin {
+                return Some(self.end_unread(window, message));
+            } else {
+                match wire::head(&window[message.scanned..]) {
+                    Parse::More(needed) => needed - (window.len() - message.scanned),
+                    Parse::Head(head) if head.is_lawful_control() && head.opcode != Opcode::Close => {
+                        let there = window.len() - message.scanned;
+                        match (head.frame() as usize).checked_sub(there) {
+                            Some(missing @ 1..) => missing,
+                            _ => {
+                                self.count_frame(head);
+                                message.add_control(head);
+                                continue;
+                            }
+                        }
+                    }
+                    Parse::Head(head) if is_plain_continuation(head) => {
+                        self.count_frame(head);
+                        message.add_fragment(head);
+                        continue;
+                    }
+                    // A Close, or what ends the message in another way: the frame's own state decides about it.
+                    Parse::Head(_) | Parse::Broken => {
+                        self.release_unread(message);
+                        return None;
+                    }
+                }
+            };
+            let released = message.release(window);
+            self.state = State::Unread(message);
+            return Some(if released > 0 {
+                Step::Pass(released)
+            } else {
+                Step::More(window.len() + missing)
+            });
+        }
+    }
+
+    /// All of a message that passes unread is there: gives it its number.
+    fn end_unread(&mut self, window: &mut [u8], mut message: Unread) -> Step {
+        let frames = &window[..message.scanned];
+        let is_event = message.is_event(frames);
+        let (tail, places) = message.tail(frames);
+        let outer = event::outer_at_end(&tail, is_event);
+        if let Some(new) = outer.and_then(|outer| self.numbering.next(outer, false)) {
+            new.write(window, places);
+            self.tally.rewritten += 1;
+        }
+        self.in_unjudged = false;
+        self.state = State::Boundary;
+        Step::Pass(message.scanned)
+    }
+
+    /// Lets go of what is held of a message that passes unread, and of the rest of its frame.
+    fn release_unread(&mut self, message: Unread) {
+        let bytes = message.scanned as u64 + message.left;
+        self.in_unjudged = !message.fin;
+        self.state = if bytes == 0 { State::Boundary } else { State::Passing(bytes) };
     }
 
     /// A gathered message is followed by what no client accepts.
@@ -347,6 +436,7 @@ impl Sieve {
 
     /// What comes now is not frames as anybody would read them: it passes, unread.
     fn blind(&mut self) -> Option<Step> {
+        self.tally.unreadable += 1;
         self.state = State::Opaque;
         None
     }
@@ -369,7 +459,12 @@ impl Sieve {
             self.ledger.forget();
         }
         let judged = whole.subject.map(|stamp| (stamp, self.ledger.judge(&stamp, now)));
-        self.rule(whole.outer, judged)
+        let mut outer = whole.outer;
+        if judged.is_err_and(|reason| reason == Unjudged::Malformed) && self.numbering.is_shifted() {
+            // A client that reads it nevertheless must not find a number that another message has, too.
+            outer = event::outer_at_end(text, text.starts_with(event::EVENT_START));
+        }
+        self.rule(outer, judged)
     }
 
     /// Judges what was seen at a glance, if that is to be believed: nothing is left out on its word, no run begins or
@@ -409,19 +504,33 @@ impl Sieve {
         self.tally.unjudged[reason as usize] += 1;
     }
 
-    /// A whole control frame waits behind fragments that are being gathered.
+    /// A whole control frame waits behind fragments that are held.
     #[must_use]
     pub fn control_waits(&self) -> bool {
-        matches!(self.state, State::Gathering { control_waits: true, .. })
+        match self.state {
+            State::Gathering { control_waits, .. } => control_waits,
+            State::Unread(message) => message.control_waits(),
+            _ => false,
+        }
     }
 
     /// For when the undecided bytes in the window have waited long enough: they go on unjudged, with the rest of
-    /// their message. A frame whose head is not complete takes everything behind it with it.
-    pub fn give_up(&mut self, window: &[u8]) {
+    /// their message. False if they have to wait on: a part of a head, and the end of a message whose number must
+    /// change. Neither is of use to a client before its rest has come.
+    pub fn give_up(&mut self, window: &[u8]) -> bool {
         if window.is_empty() {
-            return;
+            return true;
         }
         match self.state {
+            State::Unread(message) if message.control_waits() => {
+                self.state = State::Unread(message.without_holding());
+            }
+            State::Unread(_) => return false,
+            State::Gathering { whole, control_waits: true } if self.numbering.is_shifted() => {
+                self.count_unjudged(Unjudged::Interrupted);
+                self.in_unjudged = true;
+                self.state = State::Unread(Unread::gathered(whole).without_holding());
+            }
             State::Gathering { whole, .. } if whole > 0 => {
                 let _ = self.release(whole, Unjudged::Interrupted);
             }
@@ -430,14 +539,15 @@ impl Sieve {
                     self.count_frame(head);
                     if !head.opcode.is_control() {
                         self.count_unjudged(Unjudged::Interrupted);
-                        self.in_unjudged = !head.fin;
                     }
-                    self.state = State::Passing(head.frame());
+                    self.pass_frame(head);
                 }
-                Parse::More(_) | Parse::Broken => self.state = State::Opaque,
+                Parse::More(_) => return false,
+                Parse::Broken => self.state = State::Opaque,
             },
             State::Passing(_) | State::Dropping(_) | State::Opaque => {}
         }
+        true
     }
 
     /// Forgets the runs whose time is over; see [`Ledger::expire`].
@@ -464,7 +574,11 @@ impl Sieve {
     /// in the window but not decided has not passed.
     #[must_use]
     pub fn at_boundary(&self) -> bool {
-        !matches!(self.state, State::Passing(_) | State::Opaque)
+        match self.state {
+            State::Passing(_) | State::Opaque => false,
+            State::Unread(message) => message.at_frame(),
+            State::Boundary | State::Gathering { .. } | State::Dropping(_) => true,
+        }
     }
 
     /// The same for a message of our own: none of the gateway's is under way.
@@ -502,15 +616,28 @@ struct Ruling {
     renumber: Option<Renumber>,
 }
 
-/// Where the payloads of a message's own frames lie among whole frames.
+/// A fragment that continues a message as it began: without an extension, and not masked.
+fn is_plain_continuation(head: Head) -> bool {
+    head.opcode == Opcode::Continuation && !head.extended && head.mask.is_none()
+}
+
+/// Where the payloads of a message's own frames are among its frames and the control frames between them.
 struct Fragments<'a> {
+    /// The last frame may be cut.
     frames: &'a [u8],
     at: usize,
+    /// Payload bytes at `at`, before the next head.
+    left: u64,
 }
 
 impl<'a> Fragments<'a> {
     fn of(frames: &'a [u8]) -> Self {
-        Self { frames, at: 0 }
+        Self::within(frames, 0)
+    }
+
+    /// The same where the frames begin with so many bytes of a payload.
+    fn within(frames: &'a [u8], left: u64) -> Self {
+        Self { frames, at: 0, left }
     }
 }
 
@@ -518,13 +645,21 @@ impl Iterator for Fragments<'_> {
     type Item = Range<usize>;
 
     fn next(&mut self) -> Option<Range<usize>> {
-        while let Parse::Head(head) = wire::head(&self.frames[self.at..]) {
-            let payload = self.at + head.len;
-            self.at += head.frame() as usize;
-            if !head.opcode.is_control() {
-                return Some(payload..self.at);
+        loop {
+            if self.left > 0 {
+                let there = self.frames.len() - self.at;
+                let n = usize::try_from(self.left).map_or(there, |left| left.min(there));
+                self.left = 0;
+                self.at += n;
+                return (n > 0).then(|| self.at - n..self.at);
+            }
+            let Parse::Head(head) = wire::head(&self.frames[self.at..]) else { return None };
+            self.at += head.len;
+            if head.opcode.is_control() {
+                self.at = (self.at + head.payload as usize).min(self.frames.len());
+            } else {
+                self.left = head.payload;
             }
         }
-        None
     }
 }

@@ -14,6 +14,11 @@ pub(super) struct Numbering {
 }
 
 impl Numbering {
+    /// Numbers have been left out: every later number changes.
+    pub(super) fn is_shifted(&self) -> bool {
+        self.shift > 0
+    }
+
     /// Takes note of a frame's number, and says what it becomes if it changes. A frame that is left out takes its
     /// number with it if nobody has used that number yet, and all later numbers move up.
     pub(super) fn next(&mut self, outer: Outer, left_out: bool) -> Option<Renumber> {
@@ -47,6 +52,14 @@ impl Renumber {
             }
         }
         Self { at, right_aligned }
+    }
+
+    /// Overwrites the old digits, which may be spread over fragments: `text` is made of these parts of the window.
+    pub(super) fn write(&self, window: &mut [u8], text: Vec<Range<usize>>) {
+        let places = text.into_iter().flatten().skip(self.at.start).take(self.at.len());
+        for (place, digit) in places.zip(self.digits()) {
+            window[place] = *digit;
+        }
     }
 
     /// As many as the place is wide.

@@ -70,6 +70,8 @@ pub struct Tally {
     pub read_ends: u32,
     /// Messages of which both were read, and differed.
     pub disagreed: u32,
+    /// The gateway sent what no client reads as frames; everything after it passes unread. At most 1 for a connection.
+    pub unreadable: u32,
     /// Runs that left the ledger.
     pub departed: Departed,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use seqgate::distinct::Distinct;
 use seqgate::filter::{Departed, Order, Verdict};
-use seqgate::sieve::{Dropped, Mode, Rules, Sieve, Step, Tally, Unjudged};
+use seqgate::sieve::{Dropped, Mode, Rules, Sieve, Step, TAIL, Tally, Unjudged};
 use seqgate::stamp::Secret;
 use seqgate::wire::MAX_HEAD;
 
@@ -41,8 +41,8 @@ pub(crate) struct Pump {
 impl Pump {
     pub(crate) fn new(rules: Rules) -> Self {
         let bound = rules.inspect_limit + 2 * MAX_HEAD;
-        // Control frames are waited for whatever the limit.
-        let bound = bound.max(125 + MAX_HEAD);
+        // Control frames and the ends of messages are waited for whatever the limit.
+        let bound = bound.max(TAIL + 125 + 2 * MAX_HEAD);
         let sieve = Sieve::judging(Arc::new(rules));
         let tally = Tally::default();
         Self {
@@ -59,8 +59,9 @@ impl Pump {
     }
 
     /// What is undecided has waited long enough.
-    pub(crate) fn give_up(&mut self) {
-        self.sieve.give_up(&self.window);
+    /// False if it has to wait on.
+    pub(crate) fn give_up(&mut self) -> bool {
+        self.sieve.give_up(&self.window)
     }
 
     /// Bytes arrive; every step that can be taken is taken.
@@ -131,7 +132,8 @@ pub(crate) fn strain(rules: Rules, bytes: &[u8], sizes: &[usize]) -> Pump {
 }
 
 fn add(sum: &mut Tally, more: &Tally) {
-    let Tally { judged, unjudged, frames, rewritten, read_whole, read_ends, disagreed, departed } = more;
+    let Tally { judged, unjudged, frames, rewritten, read_whole, read_ends, disagreed, unreadable, departed } =
+        more;
     let counters = |sum: &mut [u32], more: &[u32]| sum.iter_mut().zip(more).for_each(|(s, m)| *s += m);
     counters(&mut sum.judged, judged);
     counters(&mut sum.unjudged, unjudged);
@@ -140,6 +142,7 @@ fn add(sum: &mut Tally, more: &Tally) {
     sum.read_whole += read_whole;
     sum.read_ends += read_ends;
     sum.disagreed += disagreed;
+    sum.unreadable += unreadable;
     sum.departed = Departed {
         live: sum.departed.live + departed.live,
         ended: sum.departed.ended + departed.ended,
