@@ -12,6 +12,8 @@ use strict::{Chunks, Framing, MAX_LINES};
 
 #[path = "../../src/front/headers.rs"]
 mod headers;
+#[path = "../../src/front/identity.rs"]
+mod identity;
 #[path = "../../src/front/strict.rs"]
 mod strict;
 
@@ -86,13 +88,17 @@ fn arrives_as_itself(sent: &HeaderMap, framing: Framing) {
     let peer: IpAddr = [192, 0, 2, 7].into();
     let hop = if framing == Framing::Upgrade { headers::Hop::Upgrade } else { headers::Hop::Request };
     let mut map = sent.clone();
-    headers::end_hop(&mut map, hop);
-    headers::attribute(&mut map, peer, &[], "http");
+    let identity = identity::IdentityHeaders::new([]);
+    let rules = headers::Rules { trusted: &[], identity: &identity, scheme: "http" };
+    headers::end_hop(&mut map, hop, rules.identity);
+    headers::attribute(&mut map, peer, rules);
     headers::remove_deflate(&mut map);
     let says_who = |name: &HeaderName| {
         let name = name.as_str().replace('_', "-");
-        ["forwarded", "x-real-ip"].contains(&name.as_str())
-            || ["x-forwarded-", "tailscale-"].iter().any(|prefix| name.starts_with(prefix))
+        ["forwarded", "x-real-ip", "remote-user"].contains(&name.as_str())
+            || ["x-forwarded-", "tailscale-", "x-auth-request-", "x-authentik-"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
     };
     let mut names: Vec<_> = map.iter().filter(|(name, _)| says_who(name)).collect();
     names.sort_by_key(|(name, _)| name.as_str());
