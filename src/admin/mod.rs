@@ -174,7 +174,13 @@ impl Admin {
             Phase::Draining | Phase::Closing => return Err("draining".to_owned()),
             Phase::Serving => {}
         }
-        self.reachable().await.map_err(|why| why.to_string())
+        // A probe may take as long as a client's connection; a drain that begins meanwhile is reported at once.
+        let mut draining = self.drain.subscribe();
+        tokio::select! {
+            biased;
+            () = draining.reached(Phase::Draining) => Err("draining".to_owned()),
+            reachable = self.reachable() => reachable.map_err(|why| why.to_string()),
+        }
     }
 
     /// Whether the gateway accepts connections, and if not, why. All requests share one probe. Until a probe that takes
