@@ -4,12 +4,17 @@
 
 mod net;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use net::frames::{BINARY, CLOSE, PING, TEXT, TEXT_BEGINS, agent, close, frame, masked, masked_close};
 use net::{End, Gateway, Peer, Relayed, Seqgate, assert_same, house, noise, pattern, tunnel, websocket};
 
 /// More than all buffers between two peers hold.
 const MOST: usize = 48 << 20;
 const SMALL: usize = 16 * 1024;
+/// Pairs of events that take more than 128 MiB.
+const MOST_EVENTS: u64 = 500_000;
 
 /// The three kinds of relays.
 const KINDS: [&str; 3] = ["/", "/voiceclaw/x", "tunnel"];
@@ -223,30 +228,37 @@ async fn a_client_that_does_not_read_small_frames_holds_the_gateway_back_too() {
     let client = Peer::connect_small(seqgate.addresses.listen, SMALL).await;
     let Relayed { mut client, gateway } =
         net::open(client, &gateway, &net::handshake("/"), net::CONSENT).await;
-    // Every event twice: one is left out, whatever waits.
-    let events: Vec<_> =
-        (1..=40_000).map(|seq| [agent("r", seq, 2 * seq), agent("r", seq, 2 * seq + 1)].concat()).collect();
-    let sent = events.concat();
-    assert!(sent.len() > 12 << 20);
+    // Every event twice: one is left out, whatever waits. Sent until nothing is taken any more, whatever the kernel's
+    // buffers hold.
     let (_, mut writer) = gateway.stream.into_split();
+    let is_blocked = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&is_blocked);
     let sender = tokio::spawn(async move {
         use tokio::io::AsyncWriteExt;
-        writer.write_all(&sent).await.unwrap();
+        let mut sent = 0;
+        while sent < MOST_EVENTS && !stop.load(Ordering::Relaxed) {
+            let batch = sent + 1..=sent + 1000;
+            sent = *batch.end();
+            let events = batch.flat_map(|seq| [agent("r", seq, 2 * seq), agent("r", seq, 2 * seq + 1)]);
+            writer.write_all(&events.collect::<Vec<_>>().concat()).await.unwrap();
+        }
         writer.shutdown().await.unwrap();
+        sent
     });
     seqgate.blocks(&sender).await;
+    is_blocked.store(true, Ordering::Relaxed);
     let (seen, end) = client.rest().await;
     assert_eq!(end, End::Fin);
+    let sent = sender.await.unwrap();
     let text = String::from_utf8_lossy(&seen);
-    assert_eq!(text.matches(r#""event":"agent""#).count(), 40_000);
-    for seq in [1, 2, 20_000, 40_000] {
+    assert_eq!(text.matches(r#""event":"agent""#).count() as u64, sent);
+    for seq in [1, 2, sent / 2, sent] {
         let outer = format!(r#""seq":{seq},"ts":{}}},"seq":"#, 1_769_900_000_000_u64 + seq);
         let (_, behind) = text.split_once(&outer).unwrap();
         let number = behind.split('}').next().unwrap();
         // The first number is 2: the others follow without a hole.
         assert_eq!(number.trim().parse::<u64>().unwrap(), seq + 1);
     }
-    sender.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -695,6 +695,34 @@ fn a_message_beyond_the_limit_passes_unjudged_and_streaming() {
 }
 
 #[test]
+fn a_fragmented_message_is_judged_up_to_the_limit_and_a_head_with_its_heads() {
+    let size = event("r", 1).to_string().len();
+    let of = |len: usize| event("r", 1).text(&"x".repeat(len - size + 3)).to_string();
+    // Two fragments with heads of 2 and 4 bytes.
+    let whole = |len: usize| fragments(of(len), &[100]).concat();
+    let most = LIMIT + MAX_HEAD - 6;
+    assert_eq!(whole(most).len(), LIMIT + MAX_HEAD);
+    for sizes in [ONE_CHUNK, BYTE_BY_BYTE] {
+        let pump = strain(tight(Mode::Enforce), &whole(most).repeat(2), sizes);
+        assert_eq!((pump.out, pump.dropped.len()), (whole(most), 1));
+        let pump = strain(tight(Mode::Enforce), &whole(most + 1).repeat(2), sizes);
+        assert_eq!((pump.out, pump.dropped.len()), (whole(most + 1).repeat(2), 0));
+        assert_eq!(pump.tally.unjudged[Oversized as usize], 2);
+    }
+}
+
+#[test]
+fn a_control_frame_of_125_bytes_between_fragments_is_one_and_a_longer_one_is_none() {
+    let message = event("r", 1).to_string();
+    let [first, last] = [0, 1].map(|i| fragments(&message, &[20])[i].clone());
+    for (len, dropped, unreadable) in [(125, 1, 0), (126, 0, 1)] {
+        let pinged = [&text(&message)[..], &first, &ping(vec![7; len]), &last].concat();
+        let pump = strain(enforce(), &pinged, ONE_CHUNK);
+        assert_eq!((pump.dropped.len(), pump.tally.unreadable), (dropped, unreadable), "{len} bytes");
+    }
+}
+
+#[test]
 fn endless_fragments_are_not_gathered_forever() {
     let pieces = [frame(TEXT, ""), frame(CONTINUATION, "").repeat(LIMIT), frame(FIN | CONTINUATION, "{}")];
     passes_unjudged(|| tight(Mode::Enforce), &pieces.concat(), Oversized);

@@ -232,7 +232,8 @@ async fn two_thousand_connections_live_and_die_and_nothing_is_lost_or_left() {
     let end = Instant::now() + time(&setting("SOAK_TIME", "2m"));
     let connections: u64 = setting("SOAK_CONNECTIONS", "2000").parse().unwrap();
     let gateway = Gateway::bind().await;
-    let places = format!("--max-connections={}", connections + 64);
+    // A connection that has ended keeps its place until both its ends have noticed.
+    let places = format!("--max-connections={}", 2 * connections + 64);
     let running = Running::start(gateway.address, &[&places, "--runs-per-connection=64"]).await;
     let (listen, process) = (running.listen, running.id());
     page(running.admin, "/metrics").await;
