@@ -5,6 +5,8 @@
 
 #[path = "bounds.rs"]
 mod bounds;
+#[path = "early_answers.rs"]
+mod early_answers;
 #[path = "headers.rs"]
 mod headers;
 #[path = "http.rs"]
